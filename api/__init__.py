@@ -1,0 +1,1 @@
+"""DOOR for programs: the OpenAI-compatible token path (raw ASGI) and the WebSocket."""

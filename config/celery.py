@@ -1,0 +1,82 @@
+"""The Celery app of every task process.
+
+Interactive batches travel as MessagePack on queue ``replica.<id>``; a message is
+acknowledged when taken, because the dispatcher that holds the client supervises
+it. Durable work goes to queue ``control``: its rows in PostgreSQL are the truth
+and the message is only a wake-up, so losing or repeating one is harmless.
+"""
+
+import os
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+
+import msgspec
+from celery import Celery
+from celery.signals import setup_logging
+from kombu.serialization import register
+
+register(
+    "msgpack",
+    msgspec.msgpack.encode,
+    msgspec.msgpack.decode,
+    content_type="application/x-msgpack",
+    content_encoding="binary",
+)
+
+app = Celery("sluice")
+
+
+@setup_logging.connect
+def _keep_django_logging(**_: object) -> None:
+    """Django has configured logging already; Celery must not replace it."""
+
+
+def _configure() -> None:
+    from django.conf import settings
+
+    app.conf.update(
+        broker_url=settings.CELERY_BROKER,
+        broker_connection_retry_on_startup=True,
+        broker_transport_options={
+            "visibility_timeout": 3600,
+            "socket_timeout": 10,
+            "socket_connect_timeout": settings.REDIS_TIMEOUT_S,
+            "socket_keepalive": True,
+            "health_check_interval": 10,
+        },
+        task_serializer="msgpack",
+        accept_content=["msgpack"],
+        task_ignore_result=True,
+        task_default_queue="control",
+        task_create_missing_queues=True,
+        task_send_sent_event=False,
+        worker_send_task_events=False,
+        worker_enable_remote_control=False,
+        worker_hijack_root_logger=False,
+        worker_prefetch_multiplier=1,
+        task_time_limit=300,
+        task_soft_time_limit=240,
+        timezone="UTC",
+        beat_schedule={
+            "record-usage": {
+                "task": "billing.record_usage",
+                "schedule": 1.0,
+                "options": {"expires": 5},
+            },
+            "reconcile-holds": {
+                "task": "billing.reconcile_holds",
+                "schedule": 30.0,
+                "options": {"expires": 60},
+            },
+            "mirror-replicas": {
+                "task": "fleet.mirror_replicas",
+                "schedule": 5.0,
+                "options": {"expires": 10},
+            },
+        },
+        beat_schedule_filename=str(settings.STATE_DIR / "beat-schedule"),
+    )
+
+
+_configure()
+app.autodiscover_tasks(["workers.control"], related_name="tasks")

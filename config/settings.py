@@ -1,0 +1,456 @@
+"""Django settings, read once from the environment through ``config.env``.
+
+``docs/settings.md`` lists every variable; a test holds that table to this file.
+Outside production the secrets have well-known development values; with
+``SLUICE_ENV=production`` the process refuses to start with any of them.
+"""
+
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from config.env import SettingError, load
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+env = load(BASE_DIR)
+
+# --- The process -----------------------------------------------------------------
+
+SLUICE_ENV = env.choice(
+    "SLUICE_ENV",
+    ("development", "production", "test"),
+    "development",
+    owner="config",
+    doc="What kind of installation this is; production refuses insecure defaults.",
+)
+IS_PRODUCTION = SLUICE_ENV == "production"
+DEBUG = env.flag("DEBUG", False, owner="config", doc="Django's debug pages; never in production.")
+STATE_DIR = Path(
+    env.text(
+        "SLUICE_STATE_DIR",
+        str(BASE_DIR / ".sluice"),
+        owner="config",
+        doc="Folder of everything one machine keeps: embedded databases, models, logs.",
+    )
+)
+SLUICE_URL = env.text(
+    "SLUICE_URL",
+    "http://127.0.0.1:8000",
+    owner="config",
+    doc="Public address of the web process, used in links and snippets.",
+)
+LOG_LEVEL = env.text("LOG_LEVEL", "INFO", owner="config", doc="Least severe level that is logged.")
+LOG_FORMAT = env.choice(
+    "LOG_FORMAT",
+    ("json", "console"),
+    "json",
+    owner="config",
+    doc="One JSON object a line, or short lines for a terminal.",
+)
+
+# --- Secrets: one for each purpose, so that one leak opens one door ---------------------
+
+INSECURE = "insecure-development-only-"
+SECRET_KEY = env.text(
+    "SECRET_KEY",
+    INSECURE + "django",
+    owner="config",
+    doc="Signs sessions and password-reset links.",
+    secret=True,
+)
+API_KEY_PEPPER = env.text(
+    "API_KEY_PEPPER",
+    INSECURE + "keys",
+    owner="tenants",
+    doc="HMAC key under which API keys are stored; changing it revokes every key.",
+    secret=True,
+)
+CACHE_SALT_SECRET = env.text(
+    "CACHE_SALT_SECRET",
+    INSECURE + "salt",
+    owner="inference",
+    doc="Derives each organization's KV-cache salt.",
+    secret=True,
+)
+METRICS_TOKEN = env.text(
+    "METRICS_TOKEN",
+    "",
+    owner="api",
+    doc="Bearer token that /metrics asks for; without one, only loopback may read it.",
+    secret=True,
+)
+
+# --- Where the services are ----------------------------------------------------------
+
+DATABASE_URL = env.text(
+    "DATABASE_URL",
+    "",
+    owner="config",
+    doc="postgresql://user:password@host:port/name; unset, `make up` starts an embedded one.",
+    secret=True,
+)
+DATABASE_POOL_MAX = env.integer(
+    "DATABASE_POOL_MAX", 16, owner="config", doc="PostgreSQL connections a process.", minimum=1
+)
+DATABASE_TIMEOUT_S = env.number(
+    "DATABASE_TIMEOUT_S", 5.0, owner="config", doc="Seconds to wait for a PostgreSQL connection."
+)
+REDIS_URL = env.text(
+    "REDIS_URL",
+    "redis://127.0.0.1:6379/0",
+    owner="config",
+    doc="Admission counters, mailboxes, caches and, by default, the broker.",
+    secret=True,
+)
+CELERY_BROKER_URL = env.text(
+    "CELERY_BROKER_URL",
+    "",
+    owner="config",
+    doc="Celery's broker if not REDIS_URL, for example amqp://… for RabbitMQ.",
+    secret=True,
+)
+REDIS_TIMEOUT_S = env.number(
+    "REDIS_TIMEOUT_S", 2.0, owner="config", doc="Seconds before a Redis command is given up."
+)
+
+# --- The web process -------------------------------------------------------------------
+
+ALLOWED_HOSTS = env.names(
+    "ALLOWED_HOSTS",
+    ["127.0.0.1", "localhost", "[::1]"],
+    owner="config",
+    doc="Host names the pages and the API answer to.",
+)
+CSRF_TRUSTED_ORIGINS = env.names(
+    "CSRF_TRUSTED_ORIGINS", [], owner="config", doc="Origins behind a TLS-ending proxy."
+)
+SECURE_COOKIES = env.flag(
+    "SECURE_COOKIES",
+    IS_PRODUCTION,
+    owner="config",
+    doc="Send cookies over HTTPS only, with HSTS; true by default in production.",
+)
+TRUSTED_PROXIES = env.names(
+    "TRUSTED_PROXIES",
+    [],
+    owner="config",
+    doc="Addresses whose X-Forwarded-For and X-Forwarded-Proto are believed.",
+)
+MAX_BODY_BYTES = env.integer(
+    "MAX_BODY_BYTES",
+    4 * 1024 * 1024,
+    owner="api",
+    doc="Largest JSON body that an inference endpoint reads.",
+    minimum=1024,
+)
+BODY_TIMEOUT_S = env.number(
+    "BODY_TIMEOUT_S", 20.0, owner="api", doc="Seconds a client has to send a request's body."
+)
+MAX_IN_FLIGHT = env.integer(
+    "MAX_IN_FLIGHT",
+    2048,
+    owner="api",
+    doc="Inference requests one web process holds at once; more are refused with retry-after.",
+    minimum=1,
+)
+WEBSOCKET_MAX_REQUESTS = env.integer(
+    "WEBSOCKET_MAX_REQUESTS",
+    32,
+    owner="api",
+    doc="Requests in flight on one WebSocket.",
+    minimum=1,
+)
+
+# --- Inference ---------------------------------------------------------------------------
+
+ENGINE = env.choice(
+    "ENGINE",
+    ("vllm", "simulated"),
+    "vllm",
+    owner="workers",
+    doc="What the replicas run. The simulated engine makes up its text; production refuses it.",
+)
+SIMULATED_PROFILE = env.text(
+    "SIMULATED_PROFILE",
+    "instant",
+    owner="workers",
+    doc="Timing of the simulated engine: instant, or a JSON file with a measured profile.",
+)
+MODEL_STORE = Path(
+    env.text(
+        "MODEL_STORE",
+        str(STATE_DIR / "models"),
+        owner="inference",
+        doc="Folder with the weights that `manage.py pull_model` fetched.",
+    )
+)
+REPLICA_ID = env.text(
+    "REPLICA_ID", "", owner="workers", doc="Name of the replica that an engine worker runs."
+)
+REPLICA_DEPLOYMENT = env.text(
+    "REPLICA_DEPLOYMENT", "", owner="workers", doc="Deployment that this engine worker serves."
+)
+WORKER_METRICS_PORT = env.integer(
+    "WORKER_METRICS_PORT",
+    0,
+    owner="workers",
+    doc="Port of a worker's /metrics, /healthz and /readyz; 0 turns them off.",
+)
+WORKER_METRICS_HOST = env.text(
+    "WORKER_METRICS_HOST",
+    "127.0.0.1",
+    owner="workers",
+    doc="Address on which a worker serves its metrics.",
+)
+KV_CACHE_GIB = env.integer(
+    "KV_CACHE_GIB", 1, owner="workers", doc="GiB of KV cache of a CPU replica.", minimum=1
+)
+ENGINE_THREADS = env.text(
+    "ENGINE_THREADS",
+    "auto",
+    owner="workers",
+    doc="CPU engine threads: auto, all, or cores such as 0-3 (vLLM's VLLM_CPU_OMP_THREADS_BIND).",
+)
+REPLICA_SILENCE_S = env.number(
+    "REPLICA_SILENCE_S",
+    2.0,
+    owner="inference",
+    doc="A replica not heard of for this long loses its requests to another.",
+)
+REQUEST_TIMEOUT_S = env.number(
+    "REQUEST_TIMEOUT_S",
+    600.0,
+    owner="inference",
+    doc="Longest life of one request from admission to its last token.",
+)
+HOLD_EXPIRY_S = env.number(
+    "HOLD_EXPIRY_S",
+    900.0,
+    owner="tenants",
+    doc="Age at which a hold that nobody settled is reconciled; above REQUEST_TIMEOUT_S.",
+)
+
+# --- Django --------------------------------------------------------------------------------
+
+INSTALLED_APPS = [
+    "unfold",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "django.contrib.humanize",
+    "allauth",
+    "allauth.account",
+    "channels",
+    "rest_framework",
+    "tenants",
+    "billing",
+    "inference",
+    "api",
+    "portal",
+    "workers",
+]
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "allauth.account.middleware.AccountMiddleware",
+]
+ROOT_URLCONF = "config.urls"
+ASGI_APPLICATION = "config.asgi.application"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+                "portal.context.platform",
+            ],
+        },
+    },
+]
+
+
+def database_from_url(url: str) -> dict[str, object]:
+    """Django's DATABASES entry for a postgresql:// URL (socket hosts as ?host=)."""
+    parts = urlsplit(url)
+    if parts.scheme not in {"postgres", "postgresql"}:
+        raise SettingError("DATABASE_URL must start with postgresql://")
+    query = dict(pair.split("=", 1) for pair in parts.query.split("&") if "=" in pair)
+    return {
+        "ENGINE": "django.db.backends.postgresql",
+        "NAME": unquote(parts.path.lstrip("/")),
+        "USER": unquote(parts.username or ""),
+        "PASSWORD": unquote(parts.password or ""),
+        "HOST": unquote(query.pop("host", parts.hostname or "")),
+        "PORT": str(parts.port or query.pop("port", "")),
+        # Under ASGI every thread would keep a connection of its own; a pool is bounded.
+        "CONN_MAX_AGE": 0,
+        "OPTIONS": {
+            **{name: unquote(value) for name, value in query.items()},
+            "connect_timeout": max(1, int(DATABASE_TIMEOUT_S)),
+            "pool": {"min_size": 1, "max_size": DATABASE_POOL_MAX, "timeout": DATABASE_TIMEOUT_S},
+        },
+    }
+
+
+DATABASES = {
+    "default": database_from_url(DATABASE_URL or "postgresql://sluice@127.0.0.1:5432/sluice")
+}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+AUTH_USER_MODEL = "tenants.User"
+AUTHENTICATION_BACKENDS = [
+    "django.contrib.auth.backends.ModelBackend",
+    "allauth.account.auth_backends.AuthenticationBackend",
+]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in (
+        "UserAttributeSimilarityValidator",
+        "MinimumLengthValidator",
+        "CommonPasswordValidator",
+        "NumericPasswordValidator",
+    )
+]
+PASSWORD_HASHERS = [
+    "django.contrib.auth.hashers.Argon2PasswordHasher",
+    "django.contrib.auth.hashers.PBKDF2PasswordHasher",
+]
+ACCOUNT_LOGIN_METHODS = {"email"}
+ACCOUNT_SIGNUP_FIELDS = ["email*", "password1*", "password2*"]
+ACCOUNT_USER_MODEL_USERNAME_FIELD = None
+ACCOUNT_EMAIL_VERIFICATION = env.choice(
+    "EMAIL_VERIFICATION",
+    ("none", "optional", "mandatory"),
+    "none",
+    owner="tenants",
+    doc="Whether a new account must confirm its e-mail address.",
+)
+ACCOUNT_PREVENT_ENUMERATION = True
+ACCOUNT_ADAPTER = "portal.accounts.AccountAdapter"
+SIGNUP_OPEN = env.flag(
+    "SIGNUP_OPEN", True, owner="portal", doc="Whether strangers may create an organization."
+)
+LOGIN_URL = "account_login"
+LOGIN_REDIRECT_URL = "/"
+EMAIL_BACKEND = env.text(
+    "EMAIL_BACKEND",
+    "django.core.mail.backends.console.EmailBackend",
+    owner="config",
+    doc="Django's e-mail backend.",
+)
+EMAIL_HOST = env.text("EMAIL_HOST", "localhost", owner="config", doc="SMTP server.")
+EMAIL_PORT = env.integer("EMAIL_PORT", 25, owner="config", doc="SMTP port.")
+EMAIL_HOST_USER = env.text("EMAIL_HOST_USER", "", owner="config", doc="SMTP user.")
+EMAIL_HOST_PASSWORD = env.text(
+    "EMAIL_HOST_PASSWORD", "", owner="config", doc="SMTP password.", secret=True
+)
+EMAIL_USE_TLS = env.flag("EMAIL_USE_TLS", False, owner="config", doc="STARTTLS to the SMTP server.")
+EMAIL_TIMEOUT = 10
+DEFAULT_FROM_EMAIL = env.text(
+    "DEFAULT_FROM_EMAIL", "sluice@localhost", owner="config", doc="Sender of the platform's mail."
+)
+
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_COOKIES
+SESSION_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SAMESITE = "Lax"
+SECURE_HSTS_SECONDS = 31_536_000 if SECURE_COOKIES else 0
+SECURE_REFERRER_POLICY = "same-origin"
+X_FRAME_OPTIONS = "DENY"
+DATA_UPLOAD_MAX_MEMORY_SIZE = MAX_BODY_BYTES
+
+LANGUAGE_CODE = "en"
+TIME_ZONE = "UTC"
+USE_TZ = True
+USE_I18N = True
+
+STATIC_URL = "/static/"
+STATIC_ROOT = STATE_DIR / "static"
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {
+        "BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"
+        if SLUICE_ENV != "test"
+        else "django.contrib.staticfiles.storage.StaticFilesStorage"
+    },
+}
+
+CACHES = {
+    "default": {
+        "BACKEND": "django.core.cache.backends.redis.RedisCache",
+        "LOCATION": REDIS_URL,
+        "KEY_PREFIX": "django",
+        "OPTIONS": {"socket_timeout": REDIS_TIMEOUT_S, "socket_connect_timeout": REDIS_TIMEOUT_S},
+    }
+}
+RATELIMIT_FAIL_OPEN = True
+CHANNEL_LAYERS = {
+    "default": {
+        "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
+        "CONFIG": {"hosts": [REDIS_URL], "prefix": "channels"},
+    }
+}
+UNFOLD = {
+    "SITE_TITLE": "Sluice admin",
+    "SITE_HEADER": "Sluice",
+    "SITE_SUBHEADER": "Staff admin",
+    "SHOW_HISTORY": True,
+    "SHOW_VIEW_ON_SITE": False,
+}
+REST_FRAMEWORK = {
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "UNAUTHENTICATED_USER": None,
+}
+
+# --- Celery ------------------------------------------------------------------------------
+
+CELERY_BROKER = CELERY_BROKER_URL or REDIS_URL
+
+# --- Logging: structured, one line an event, never a prompt or a secret ------------------
+
+LOGGING_CONFIG = "config.logging.configure"
+LOGGING: dict[str, object] = {"level": LOG_LEVEL, "format": LOG_FORMAT}
+
+
+def _refuse_insecure_production() -> None:
+    """Production does not start on a default that development may have."""
+    problems = [
+        f"{name} has its development default"
+        for name, value in (
+            ("SECRET_KEY", SECRET_KEY),
+            ("API_KEY_PEPPER", API_KEY_PEPPER),
+            ("CACHE_SALT_SECRET", CACHE_SALT_SECRET),
+        )
+        if value.startswith(INSECURE) or len(value) < 32
+    ]
+    if len({SECRET_KEY, API_KEY_PEPPER, CACHE_SALT_SECRET}) < 3:
+        problems.append("SECRET_KEY, API_KEY_PEPPER and CACHE_SALT_SECRET must differ")
+    if DEBUG:
+        problems.append("DEBUG is on")
+    if ENGINE == "simulated":
+        problems.append("ENGINE is simulated")
+    if not DATABASE_URL:
+        problems.append("DATABASE_URL is unset")
+    if "*" in ALLOWED_HOSTS:
+        problems.append("ALLOWED_HOSTS allows any host")
+    if not SECURE_COOKIES and not SLUICE_URL.startswith("http://127.0.0.1"):
+        problems.append("SECURE_COOKIES is off")
+    if problems:
+        raise SettingError("Refusing to start in production: " + "; ".join(problems) + ".")
+
+
+if HOLD_EXPIRY_S <= REQUEST_TIMEOUT_S:
+    raise SettingError("HOLD_EXPIRY_S must be above REQUEST_TIMEOUT_S, or live requests lose their holds.")
+if IS_PRODUCTION:
+    _refuse_insecure_production()

@@ -1,0 +1,58 @@
+"""What an engine is to the worker that owns it; ``workers/engines`` has the two.
+
+An engine runs on the worker's event loop. ``submit`` hands a sequence over and
+returns; output arrives by calls of ``emit`` on the same loop, the last of them
+with a ``finish_reason``. Every submitted sequence gets exactly one last delta,
+whatever happens, unless the engine dies: then ``on_death`` is called once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from inference.wire import Delta, Submission
+
+
+@dataclass(frozen=True)
+class EngineSpec:
+    """What to load: a row of the registry, without the database."""
+
+    model: str
+    kind: str  # inference.models.Model.Kind
+    path: str  # absolute folder of the weights
+    dtype: str
+    max_context_tokens: int
+    max_running_requests: int
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class EngineStats:
+    running: int
+    waiting: int
+    kv_cache_usage: float  # 0 to 1
+
+
+class Engine(Protocol):
+    name: str
+
+    async def start(
+        self,
+        spec: EngineSpec,
+        emit: Callable[[Delta], None],
+        on_death: Callable[[BaseException], None],
+    ) -> None:
+        """Load and warm up; returns when a first token could be made."""
+
+    async def submit(self, submission: Submission) -> None:
+        """Begin a sequence; a refusal of its parameters is emitted as an error delta."""
+
+    def abort(self, request_ids: list[str]) -> None:
+        """Stop sequences now; each gets a last delta with ``finish_reason="abort"``."""
+
+    def stats(self) -> EngineStats: ...
+
+    async def stop(self) -> None:
+        """Free everything, child processes included."""

@@ -1,0 +1,141 @@
+"""Tokens: models, their versions, deployments and replicas."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from django.core.validators import MinValueValidator
+from django.db import models
+
+
+class Model(models.Model):
+    """A name that clients may ask for."""
+
+    class Kind(models.TextChoices):
+        CHAT = "chat", "Chat and completions"
+        EMBEDDING = "embedding", "Embeddings"
+
+    name = models.SlugField(max_length=120, unique=True)
+    kind = models.CharField(max_length=12, choices=Kind.choices)
+    description = models.TextField(blank=True)
+    owned_by = models.CharField(max_length=80, default="sluice")
+    is_enabled = models.BooleanField(default=True)
+    fallback = models.ForeignKey(
+        "self",
+        on_delete=models.SET_NULL,
+        null=True,
+        blank=True,
+        help_text="Model that answers when no replica of this one lives.",
+    )
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering: ClassVar = ["name"]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class ModelAlias(models.Model):
+    """Another name of a model, for example one that existing clients send."""
+
+    name = models.CharField(max_length=120, unique=True)
+    model = models.ForeignKey(Model, on_delete=models.CASCADE, related_name="aliases")
+
+    class Meta:
+        verbose_name_plural = "model aliases"
+
+    def __str__(self) -> str:
+        return f"{self.name} → {self.model}"
+
+
+class ModelVersion(models.Model):
+    """One set of weights in the model store, and how an engine loads it."""
+
+    model = models.ForeignKey(Model, on_delete=models.CASCADE, related_name="versions")
+    version = models.CharField(max_length=40)
+    source_uri = models.CharField(
+        max_length=300, help_text="hf://, s3://, file:// or pypi:// address of the weights."
+    )
+    path = models.CharField(
+        max_length=300, blank=True, help_text="Folder in the model store, relative to it."
+    )
+    sha256 = models.CharField(max_length=64, blank=True, help_text="Of the stored weight files.")
+    dtype = models.CharField(max_length=16, default="auto")
+    max_context_tokens = models.PositiveIntegerField(validators=[MinValueValidator(16)])
+    embedding_dimensions = models.PositiveIntegerField(null=True, blank=True)
+    engine_options = models.JSONField(
+        default=dict, blank=True, help_text="Further AsyncEngineArgs, as JSON."
+    )
+    pulled_at = models.DateTimeField(null=True, blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering: ClassVar = ["model__name", "-created_at"]
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["model", "version"], name="inference_version_once")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.model}@{self.version}"
+
+
+class Deployment(models.Model):
+    """A version that is served: where, by how many replicas, batched how."""
+
+    class Profile(models.TextChoices):
+        LATENCY = "latency", "Latency: at most 8 requests, 50 ms"
+        THROUGHPUT = "throughput", "Throughput: at most 32 requests, 200 ms"
+        COST = "cost", "Cost: at most 64 requests, 500 ms"
+
+    name = models.SlugField(max_length=80, unique=True)
+    version = models.ForeignKey(ModelVersion, on_delete=models.PROTECT, related_name="deployments")
+    region = models.CharField(max_length=40, default="local")
+    min_replicas = models.PositiveSmallIntegerField(default=1)
+    max_replicas = models.PositiveSmallIntegerField(default=1)
+    batching_profile = models.CharField(
+        max_length=12, choices=Profile.choices, default=Profile.LATENCY
+    )
+    max_running_requests = models.PositiveIntegerField(
+        default=64, help_text="Sequences a replica's engine runs at once; the rest wait fairly."
+    )
+    traffic_weight = models.PositiveSmallIntegerField(
+        default=100, help_text="Share of the model's requests; 0 takes none."
+    )
+    is_enabled = models.BooleanField(default=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering: ClassVar = ["name"]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Replica(models.Model):
+    """One engine worker, mirrored from its heartbeats for people to look at."""
+
+    class State(models.TextChoices):
+        STARTING = "starting", "Starting"
+        READY = "ready", "Ready"
+        DRAINING = "draining", "Draining"
+        GONE = "gone", "Gone"
+
+    name = models.CharField(max_length=80, unique=True)
+    deployment = models.ForeignKey(Deployment, on_delete=models.CASCADE, related_name="replicas")
+    state = models.CharField(max_length=10, choices=State.choices, default=State.STARTING)
+    engine = models.CharField(max_length=40, blank=True)
+    node = models.CharField(max_length=120, blank=True)
+    incarnation = models.CharField(max_length=32, blank=True)
+    running = models.PositiveIntegerField(default=0)
+    waiting = models.PositiveIntegerField(default=0)
+    kv_cache_usage = models.FloatField(default=0)
+    tokens_per_second = models.FloatField(default=0)
+    started_at = models.DateTimeField(null=True, blank=True)
+    last_heartbeat_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering: ClassVar = ["name"]
+
+    def __str__(self) -> str:
+        return self.name

@@ -1,0 +1,149 @@
+"""What travels between a gateway and an engine worker, as MessagePack arrays.
+
+Gateway → worker: ``Submission`` in a Celery message (task ``inference.generate``
+on queue ``replica.<id>``), ``Control`` on stream ``control.<replica>``.
+Worker → gateway: ``Delta`` in lists on stream ``mailbox.<gateway>``, one message
+for each engine step and gateway; ``Heartbeat`` on stream ``fleet.heartbeats``.
+
+A field is only ever added at the end, with a default: processes of two releases
+talk to each other during a rolling restart.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+GENERATE_TASK = "inference.generate"
+HEARTBEATS = "fleet.heartbeats"
+
+
+def queue_of(replica: str) -> str:
+    return f"replica.{replica}"
+
+
+def control_of(replica: str) -> str:
+    return f"control.{replica}"
+
+
+def mailbox_of(gateway: str) -> str:
+    return f"mailbox.{gateway}"
+
+
+class Sampling(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How to choose tokens, in vLLM's own names and ranges; defaults are vLLM's."""
+
+    max_tokens: int = 16
+    min_tokens: int = 0
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    repetition_penalty: float = 1.0
+    seed: int | None = None
+    stop: list[str] = []
+    stop_token_ids: list[int] = []
+    include_stop_str_in_output: bool = False
+    ignore_eos: bool = False
+    skip_special_tokens: bool = True
+    spaces_between_special_tokens: bool = True
+    logprobs: int | None = None
+    logit_bias: dict[int, float] | None = None
+    bad_words: list[str] = []
+    allowed_token_ids: list[int] | None = None
+    # One of json, regex, choice, grammar, json_object: vLLM's StructuredOutputsParams.
+    structured: dict[str, Any] | None = None
+
+    @property
+    def can_continue(self) -> bool:
+        """Whether output can go on elsewhere from ``prompt + tokens so far`` unchanged.
+
+        A grammar's state and penalties over the output so far would start afresh,
+        and a seed would repeat its draws.
+        """
+        return (
+            self.structured is None
+            and self.seed is None
+            and not self.presence_penalty
+            and not self.frequency_penalty
+            and self.repetition_penalty == 1.0
+        )
+
+
+class Submission(msgspec.Struct, frozen=True, array_like=True):
+    """One sequence to run. ``offset`` tokens of it were already emitted elsewhere."""
+
+    request_id: str  # minted by the gateway, never by a client
+    attempt: int  # rises with every dispatch; a delta of an older attempt is dropped
+    gateway: str
+    organization: int
+    weight: int  # the organization's fair share
+    prompt_ids: list[int]
+    sampling: Sampling | None  # None: an embedding
+    cache_salt: str
+    submitted_at: float  # Unix seconds, the gateway's clock
+    offset: int = 0
+
+
+class Logprob(msgspec.Struct, frozen=True, array_like=True):
+    """One token's log probability, and the most likely alternatives."""
+
+    token_id: int
+    text: str
+    logprob: float
+    top: list[tuple[int, str, float]]
+
+
+class Delta(msgspec.Struct, array_like=True):
+    """Part of one sequence's output: tokens ``offset … offset + len(token_ids)``.
+
+    The last delta has ``finish_reason``: stop, length, abort or error. On error
+    ``error`` has an errors.EngineFailure code. Counts are cumulative.
+    """
+
+    request_id: str
+    attempt: int
+    offset: int
+    token_ids: list[int]
+    text: str
+    finish_reason: str = ""
+    stop_reason: int | str | None = None
+    error: str = ""
+    cached_tokens: int = 0
+    engine_seconds: float = 0.0
+    logprobs: list[Logprob] | None = None
+    embedding: bytes = b""  # little-endian float32
+
+
+class Abort(msgspec.Struct, frozen=True, array_like=True):
+    """Stop these requests of one gateway."""
+
+    request_ids: list[str]
+
+
+class Heartbeat(msgspec.Struct, frozen=True, array_like=True):
+    """A replica's state, every half second; routing reads nothing else of it."""
+
+    replica: str
+    incarnation: str  # new at every start; tells a restarted replica from a slow one
+    deployment: int
+    version: int
+    state: str  # models.Replica.State
+    engine: str
+    node: str
+    started_at: float
+    running: int = 0
+    waiting: int = 0
+    kv_cache_usage: float = 0.0
+    tokens_per_second: float = 0.0
+    capacity: int = 64
+
+
+encode = msgspec.msgpack.Encoder().encode
+decode_deltas = msgspec.msgpack.Decoder(list[Delta]).decode
+decode_heartbeat = msgspec.msgpack.Decoder(Heartbeat).decode
+decode_abort = msgspec.msgpack.Decoder(Abort).decode
+decode_submissions = msgspec.msgpack.Decoder(list[Submission]).decode

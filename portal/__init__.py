@@ -1,0 +1,1 @@
+"""DOOR for people: sign-up, keys, usage."""

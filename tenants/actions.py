@@ -1,0 +1,201 @@
+"""Every change to tenants: one function and one transaction each, audited.
+
+Changes that gateways cache are announced by ``notify_change`` in the same
+transaction: PostgreSQL delivers the notice when, and only when, it commits.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from django.conf import settings
+from django.db import IntegrityError, connection, transaction
+from django.utils import timezone
+
+from tenants import audit, keys
+from tenants.errors import InvalidInput
+from tenants.models import ApiKey, Membership, Organization, Plan, Project, Role, User
+
+CHANNEL = "tenants_changed"
+
+
+def notify_change(organization: Organization) -> None:
+    """Tell every gateway, on commit, to forget what it knows of this organization's keys."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_notify(%s, %s)", [CHANNEL, str(organization.pk)])
+
+
+def notify_all_changed() -> None:
+    """The same for every organization, after a plan changed."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_notify(%s, '*')", [CHANNEL])
+
+
+@transaction.atomic
+def create_organization(
+    name: str, *, acting_user: User, address: str | None = None
+) -> Organization:
+    """A new organization on the default plan, with a project and ``acting_user`` as owner."""
+    name = _checked_name(name)
+    plan = Plan.objects.filter(is_default=True).first()
+    if plan is None:
+        raise InvalidInput("This installation has no default plan; ask its staff to set one.")
+    organization = Organization.objects.create(name=name, plan=plan)
+    Project.objects.create(organization=organization, name="Default project")
+    Membership.objects.create(organization=organization, user=acting_user, role=Role.OWNER)
+    audit.record_event(
+        acting_user=acting_user,
+        action="organization.created",
+        object_type="organization",
+        object_id=organization.public_id,
+        organization=organization,
+        after={"name": name, "plan": plan.slug},
+        address=address,
+    )
+    return organization
+
+
+@transaction.atomic
+def create_api_key(
+    project: Project,
+    name: str,
+    *,
+    acting_user: User | None,
+    expires_at: datetime | None = None,
+    address: str | None = None,
+) -> tuple[ApiKey, str]:
+    """A new key and its secret's text, which nothing can show again."""
+    name = _checked_name(name)
+    if expires_at is not None and expires_at <= timezone.now():
+        raise InvalidInput("The expiry must lie in the future.", param="expires_at")
+    secret = keys.new_secret(settings.API_KEY_PEPPER)
+    key = ApiKey.objects.create(
+        organization=project.organization,
+        project=project,
+        created_by=acting_user,
+        name=name,
+        lookup=secret.lookup,
+        secret_hmac=secret.digest,
+        last_four=secret.last_four,
+        expires_at=expires_at,
+    )
+    audit.record_event(
+        acting_user=acting_user,
+        action="api_key.created",
+        object_type="api_key",
+        object_id=key.public_id,
+        organization=project.organization,
+        after={"name": name, "project": project.public_id, "last_four": key.last_four},
+        address=address,
+    )
+    return key, secret.text
+
+
+@transaction.atomic
+def revoke_api_key(
+    key: ApiKey, *, acting_user: User | None, address: str | None = None
+) -> ApiKey:
+    """Revoke now; every gateway refuses the key within a second. Twice is once."""
+    revoked = ApiKey.objects.filter(pk=key.pk, revoked_at=None).update(revoked_at=timezone.now())
+    key.refresh_from_db()
+    if revoked:
+        audit.record_event(
+            acting_user=acting_user,
+            action="api_key.revoked",
+            object_type="api_key",
+            object_id=key.public_id,
+            organization=key.organization,
+            before={"name": key.name, "last_four": key.last_four},
+            address=address,
+        )
+    notify_change(key.organization)
+    return key
+
+
+@transaction.atomic
+def set_organization_suspended(
+    organization: Organization,
+    suspended: bool,
+    *,
+    acting_user: User | None,
+    reason: str = "",
+    address: str | None = None,
+) -> Organization:
+    """Suspend or restore; requests of a suspended organization are refused within a second."""
+    before = {"suspended": organization.is_suspended}
+    organization.suspended_at = timezone.now() if suspended else None
+    organization.suspended_reason = reason if suspended else ""
+    organization.save(update_fields=["suspended_at", "suspended_reason"])
+    audit.record_event(
+        acting_user=acting_user,
+        action="organization.suspended" if suspended else "organization.restored",
+        object_type="organization",
+        object_id=organization.public_id,
+        organization=organization,
+        before=before,
+        after={"suspended": suspended, "reason": reason},
+        address=address,
+    )
+    notify_change(organization)
+    return organization
+
+
+@transaction.atomic
+def update_organization(
+    organization: Organization,
+    changes: dict[str, Any],
+    *,
+    acting_user: User | None,
+    address: str | None = None,
+) -> Organization:
+    """Set the given fields (already validated by a form) and announce the change."""
+    before = {field: str(getattr(organization, field)) for field in changes}
+    for field, value in changes.items():
+        setattr(organization, field, value)
+    organization.save(update_fields=list(changes))
+    audit.record_event(
+        acting_user=acting_user,
+        action="organization.updated",
+        object_type="organization",
+        object_id=organization.public_id,
+        organization=organization,
+        before=before,
+        after={field: str(value) for field, value in changes.items()},
+        address=address,
+    )
+    notify_change(organization)
+    return organization
+
+
+@transaction.atomic
+def create_project(
+    organization: Organization, name: str, *, acting_user: User | None, address: str | None = None
+) -> Project:
+    name = _checked_name(name)
+    try:
+        with transaction.atomic():
+            project = Project.objects.create(organization=organization, name=name)
+    except IntegrityError as error:
+        raise InvalidInput("A project of this name exists.", param="name") from error
+    audit.record_event(
+        acting_user=acting_user,
+        action="project.created",
+        object_type="project",
+        object_id=project.public_id,
+        organization=organization,
+        after={"name": name},
+        address=address,
+    )
+    return project
+
+
+def _checked_name(name: str) -> str:
+    name = name.strip()
+    if not name:
+        raise InvalidInput("A name is required.", param="name")
+    if len(name) > 120:
+        raise InvalidInput("A name has at most 120 characters.", param="name")
+    if not name.isprintable():
+        raise InvalidInput("A name has printable characters only.", param="name")
+    return name

@@ -1,0 +1,77 @@
+"""The room's error tree: each error carries its HTTP status, code and a client-safe message."""
+
+from __future__ import annotations
+
+
+class TenantError(Exception):
+    """Base: ``status``, ``code``, ``kind`` (OpenAI's ``type``) and ``param`` for doors to map."""
+
+    status = 400
+    code = "invalid_request"
+    kind = "invalid_request_error"
+    param: str | None = None
+
+    def __init__(self, message: str, *, param: str | None = None):
+        super().__init__(message)
+        self.message = message
+        if param is not None:
+            self.param = param
+
+
+class InvalidApiKey(TenantError):
+    """No key, a malformed one, an unknown, a revoked or an expired one."""
+
+    status = 401
+    code = "invalid_api_key"
+
+
+class OrganizationSuspended(TenantError):
+    status = 403
+    code = "organization_suspended"
+    kind = "permission_error"
+
+
+class AccessDenied(TenantError):
+    """The caller's role does not allow this."""
+
+    status = 403
+    code = "insufficient_permissions"
+    kind = "permission_error"
+
+
+class NotFound(TenantError):
+    """Absent, or of another organization: the two answer alike."""
+
+    status = 404
+    code = "not_found"
+
+
+class InvalidInput(TenantError):
+    code = "invalid_value"
+
+
+class LimitExceeded(TenantError):
+    """A limit refused the request; ``retry_after_s`` is when it would be admitted."""
+
+    status = 429
+    code = "rate_limit_exceeded"
+    kind = "rate_limit_error"
+
+    def __init__(self, message: str, *, limit: str, retry_after_s: float, headers: RateHeaders):
+        super().__init__(message)
+        self.limit = limit
+        self.retry_after_s = retry_after_s
+        self.headers = headers
+        if limit == "monthly_tokens":
+            self.code = self.kind = "insufficient_quota"
+
+
+class AdmissionUnavailable(TenantError):
+    """Redis did not answer; a request that cannot be limited is not admitted."""
+
+    status = 503
+    code = "service_unavailable"
+    kind = "server_error"
+
+
+RateHeaders = list[tuple[bytes, bytes]]

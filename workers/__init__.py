@@ -1,0 +1,1 @@
+"""DOOR behind: Celery tasks, the engine worker and its engines."""
