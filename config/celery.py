@@ -78,5 +78,18 @@ def _configure() -> None:
     )
 
 
+def _wire() -> None:
+    """An engine worker has its one task; every other process has the control tasks."""
+    from django.conf import settings
+
+    if settings.REPLICA_ID:
+        from workers.engine.bootstep import EngineStep
+
+        app.steps["worker"].add(EngineStep)
+        app.conf.imports = ["workers.engine.tasks"]
+    else:
+        app.conf.imports = ["workers.control.tasks"]
+
+
 _configure()
-app.autodiscover_tasks(["workers.control"], related_name="tasks")
+_wire()

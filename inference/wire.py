@@ -17,6 +17,9 @@ import msgspec
 
 GENERATE_TASK = "inference.generate"
 HEARTBEATS = "fleet.heartbeats"
+WORKER_USAGE = "usage.worker"
+# Longer than a hold lives: the reconciler must still find the worker's note.
+WORKER_USAGE_KEPT_S = 3600
 
 
 def queue_of(replica: str) -> str:
@@ -79,6 +82,7 @@ class Submission(msgspec.Struct, frozen=True, array_like=True):
     request_id: str  # minted by the gateway, never by a client
     attempt: int  # rises with every dispatch; a delta of an older attempt is dropped
     gateway: str
+    incarnation: str  # the worker's life it was routed to; another refuses it
     organization: int
     weight: int  # the organization's fair share
     prompt_ids: list[int]
@@ -113,9 +117,20 @@ class Delta(msgspec.Struct, array_like=True):
     stop_reason: int | str | None = None
     error: str = ""
     cached_tokens: int = 0
-    engine_seconds: float = 0.0
     logprobs: list[Logprob] | None = None
     embedding: bytes = b""  # little-endian float32
+
+
+class WorkerUsage(msgspec.Struct, frozen=True, array_like=True):
+    """What a finished sequence used, noted by its worker in case its gateway dies."""
+
+    request_id: str
+    prompt_tokens: int
+    cached_tokens: int
+    completion_tokens: int
+    finish_reason: str
+    replica: str
+    finished_at: float
 
 
 class Abort(msgspec.Struct, frozen=True, array_like=True):
@@ -145,5 +160,6 @@ class Heartbeat(msgspec.Struct, frozen=True, array_like=True):
 encode = msgspec.msgpack.Encoder().encode
 decode_deltas = msgspec.msgpack.Decoder(list[Delta]).decode
 decode_heartbeat = msgspec.msgpack.Decoder(Heartbeat).decode
+decode_worker_usage = msgspec.msgpack.Decoder(list[WorkerUsage]).decode
 decode_abort = msgspec.msgpack.Decoder(Abort).decode
 decode_submissions = msgspec.msgpack.Decoder(list[Submission]).decode

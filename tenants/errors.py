@@ -50,6 +50,13 @@ class InvalidInput(TenantError):
     code = "invalid_value"
 
 
+class AlreadyDone(TenantError):
+    """The write was made before, under the same identifier; nothing was changed now."""
+
+    status = 409
+    code = "already_done"
+
+
 class LimitExceeded(TenantError):
     """A limit refused the request; ``retry_after_s`` is when it would be admitted."""
 

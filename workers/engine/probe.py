@@ -1,0 +1,42 @@
+"""``/healthz``, ``/readyz`` and ``/metrics`` of a worker, on a thread of their own."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, make_server
+
+from prometheus_client import make_wsgi_app
+
+from workers.engine.host import EngineHost
+
+
+class _QuietHandler(WSGIRequestHandler):
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+        """Probes come every few seconds; their lines would bury the rest."""
+
+
+def serve(host: EngineHost, address: str, port: int) -> None:
+    """Port 0 serves nothing."""
+    if not port:
+        return
+    metrics = make_wsgi_app()
+
+    def application(
+        environ: dict[str, Any], start_response: Callable[..., Any]
+    ) -> Iterable[bytes]:
+        path = environ["PATH_INFO"]
+        if path == "/metrics":
+            return metrics(environ, start_response)
+        if path not in {"/healthz", "/readyz"}:
+            start_response("404 Not Found", [("Content-Type", "text/plain")])
+            return [b"not found\n"]
+        is_good = path == "/healthz" or host.state == "ready"
+        start_response(
+            "200 OK" if is_good else "503 Service Unavailable", [("Content-Type", "text/plain")]
+        )
+        return [host.state.encode() + b"\n"]
+
+    server = make_server(address, port, application, handler_class=_QuietHandler)
+    threading.Thread(target=server.serve_forever, name="probe", daemon=True).start()
