@@ -28,15 +28,24 @@ def get_memberships(user: User) -> QuerySet[Membership]:
 
 def access_organization(user: User, public_id: str, permission: str) -> Organization:
     """The organization if ``user`` is a member whose role has ``permission``."""
+    return access_membership(user, public_id, permission).organization
+
+
+def access_membership(user: User, public_id: str, permission: str) -> Membership:
+    """The same, as the membership with its organization and plan loaded."""
     membership = get_memberships(user).filter(organization__public_id=public_id).first()
     if membership is None:
         raise NotFound("No such organization.")
     check_permission(membership, permission)
-    return membership.organization
+    return membership
+
+
+def is_allowed(membership: Membership, permission: str) -> bool:
+    return permission in PERMISSIONS[membership.role]
 
 
 def check_permission(membership: Membership, permission: str) -> None:
-    if permission not in PERMISSIONS[membership.role]:
+    if not is_allowed(membership, permission):
         raise AccessDenied(f"Your role ({membership.get_role_display()}) does not allow this.")
 
 

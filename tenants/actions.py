@@ -6,6 +6,7 @@ transaction: PostgreSQL delivers the notice when, and only when, it commits.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -13,8 +14,8 @@ from django.conf import settings
 from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 
-from tenants import audit, keys
-from tenants.errors import InvalidInput
+from tenants import audit, identifiers, keys
+from tenants.errors import AlreadyDone, InvalidInput, OrganizationSuspended
 from tenants.models import ApiKey, Membership, Organization, Plan, Project, Role, User
 
 CHANNEL = "tenants_changed"
@@ -34,16 +35,23 @@ def notify_all_changed() -> None:
 
 @transaction.atomic
 def create_organization(
-    name: str, *, acting_user: User, address: str | None = None
+    name: str,
+    *,
+    acting_user: User,
+    owner: User | None = None,
+    plan: Plan | None = None,
+    address: str | None = None,
 ) -> Organization:
-    """A new organization on the default plan, with a project and ``acting_user`` as owner."""
+    """A new organization with a project; owner is ``acting_user``, plan the default, unless given."""
     name = _checked_name(name)
-    plan = Plan.objects.filter(is_default=True).first()
+    plan = plan or Plan.objects.filter(is_default=True).first()
     if plan is None:
         raise InvalidInput("This installation has no default plan; ask its staff to set one.")
     organization = Organization.objects.create(name=name, plan=plan)
     Project.objects.create(organization=organization, name="Default project")
-    Membership.objects.create(organization=organization, user=acting_user, role=Role.OWNER)
+    Membership.objects.create(
+        organization=organization, user=owner or acting_user, role=Role.OWNER
+    )
     audit.record_event(
         acting_user=acting_user,
         action="organization.created",
@@ -63,23 +71,36 @@ def create_api_key(
     *,
     acting_user: User | None,
     expires_at: datetime | None = None,
+    public_id: str | None = None,
     address: str | None = None,
 ) -> tuple[ApiKey, str]:
-    """A new key and its secret's text, which nothing can show again."""
+    """A new key and its secret's text, which nothing can show again.
+
+    With a ``public_id`` minted beforehand the call is idempotent: the second one
+    raises ``AlreadyDone`` and creates nothing, however close it came.
+    """
     name = _checked_name(name)
+    if project.organization.is_suspended:
+        raise OrganizationSuspended("This organization is suspended; it cannot create keys.")
     if expires_at is not None and expires_at <= timezone.now():
         raise InvalidInput("The expiry must lie in the future.", param="expires_at")
     secret = keys.new_secret(settings.API_KEY_PEPPER)
-    key = ApiKey.objects.create(
-        organization=project.organization,
-        project=project,
-        created_by=acting_user,
-        name=name,
-        lookup=secret.lookup,
-        secret_hmac=secret.digest,
-        last_four=secret.last_four,
-        expires_at=expires_at,
+    # get_or_create leaves the race of two equal submissions to the unique constraint.
+    key, is_new = ApiKey.objects.get_or_create(
+        public_id=public_id or identifiers.new_key_id(),
+        defaults={
+            "organization": project.organization,
+            "project": project,
+            "created_by": acting_user,
+            "name": name,
+            "lookup": secret.lookup,
+            "secret_hmac": secret.digest,
+            "last_four": secret.last_four,
+            "expires_at": expires_at,
+        },
     )
+    if not is_new:
+        raise AlreadyDone("This key was created before.")
     audit.record_event(
         acting_user=acting_user,
         action="api_key.created",
@@ -150,6 +171,8 @@ def update_organization(
     address: str | None = None,
 ) -> Organization:
     """Set the given fields (already validated by a form) and announce the change."""
+    if "name" in changes:
+        changes = changes | {"name": _checked_name(changes["name"])}
     before = {field: str(getattr(organization, field)) for field in changes}
     for field, value in changes.items():
         setattr(organization, field, value)
@@ -188,6 +211,32 @@ def create_project(
         address=address,
     )
     return project
+
+
+def touch_api_keys(last_used: Mapping[int, datetime]) -> int:
+    """Move ``last_used_at`` of the keys (by primary key) forward; returns how many moved.
+
+    A row that another transaction holds is skipped: that one is touching it too, or
+    changing something that matters more than this moment.
+    """
+    if not last_used:
+        return 0
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            UPDATE tenants_apikey SET last_used_at = moved.at
+            FROM (
+                SELECT key.id, used.at
+                FROM unnest(%s::bigint[], %s::timestamptz[]) AS used(id, at)
+                JOIN tenants_apikey AS key ON key.id = used.id
+                WHERE key.last_used_at IS NULL OR key.last_used_at < used.at
+                FOR NO KEY UPDATE OF key SKIP LOCKED
+            ) AS moved
+            WHERE tenants_apikey.id = moved.id
+            """,
+            [list(last_used), list(last_used.values())],
+        )
+        return cursor.rowcount
 
 
 def _checked_name(name: str) -> str:
