@@ -1,0 +1,75 @@
+"""The room's error tree: each error carries its HTTP status, code and a client-safe message."""
+
+from __future__ import annotations
+
+
+class InferenceError(Exception):
+    """Base: ``status``, ``code``, ``kind`` (OpenAI's ``type``), ``param`` for doors to map."""
+
+    status = 400
+    code: str | None = "invalid_request"
+    kind = "invalid_request_error"
+    param: str | None = None
+    retry_after_s: float | None = None
+
+    def __init__(self, message: str, *, param: str | None = None):
+        super().__init__(message)
+        self.message = message
+        if param is not None:
+            self.param = param
+
+
+class InvalidRequest(InferenceError):
+    """A field of the request has a wrong value; ``param`` names it."""
+
+    code = "invalid_value"
+
+
+class ModelNotFound(InferenceError):
+    status = 404
+    code = "model_not_found"
+    param = "model"
+
+
+class ContextLengthExceeded(InferenceError):
+    code = "context_length_exceeded"
+
+
+class ContentBlocked(InferenceError):
+    """Screening refused the input or ended the output."""
+
+    code = "content_policy_violation"
+
+
+class NoReplica(InferenceError):
+    """No replica of the model lives right now."""
+
+    status = 503
+    code = "model_unavailable"
+    kind = "server_error"
+    retry_after_s = 5.0
+
+
+class Overloaded(InferenceError):
+    status = 503
+    code = "overloaded"
+    kind = "server_error"
+    retry_after_s = 1.0
+
+
+class RequestFailed(InferenceError):
+    """The engine could not finish this request."""
+
+    status = 500
+    code = "engine_error"
+    kind = "server_error"
+
+
+class RequestTimedOut(InferenceError):
+    status = 504
+    code = "request_timeout"
+    kind = "server_error"
+
+
+class StoreError(InferenceError):
+    """The model store could not fetch, convert or verify weights."""
