@@ -73,3 +73,59 @@ class RequestTimedOut(InferenceError):
 
 class StoreError(InferenceError):
     """The model store could not fetch, convert or verify weights."""
+
+
+class BadSource(StoreError):
+    """The URI is malformed, or what it names is no model."""
+
+    code = "invalid_source"
+
+
+class MissingExtra(StoreError):
+    """A source needs a package that is not installed."""
+
+    status = 500
+    code = "missing_package"
+
+    def __init__(self, package: str, extra: str, purpose: str):
+        super().__init__(
+            f"{purpose} needs {package}: install this project with its `{extra}` extra."
+        )
+
+
+class UnsafeWeights(StoreError):
+    code = "unsafe_weights"
+
+
+class ChecksumMismatch(StoreError):
+    """Bytes are not what their publisher, the manifest or the operator says."""
+
+    code = "checksum_mismatch"
+
+
+class VersionTaken(StoreError):
+    """This model and version already hold something else."""
+
+    status = 409
+    code = "version_taken"
+
+
+class FetchFailed(StoreError):
+    """The network or the other side failed; what was fetched is kept for the next pull."""
+
+    status = 502
+    code = "fetch_failed"
+    retry_after_s = 30.0
+
+
+class ConversionFailed(StoreError):
+    status = 500
+    code = "conversion_failed"
+
+
+class StoreBusy(StoreError):
+    """Another pull of the same model and version did not end in time."""
+
+    status = 409
+    code = "store_busy"
+    retry_after_s = 60.0

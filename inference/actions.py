@@ -1,0 +1,79 @@
+"""Every change to the registry: one function and one transaction each, audited.
+
+Gateways cache the registry; ``notify_registry_changed`` tells them, in the same
+transaction, to read it again: PostgreSQL delivers the notice when it commits.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from typing import Any
+
+from django.db import connection, transaction
+
+from inference.models import Model, ModelVersion
+from tenants import audit
+from tenants.models import User
+
+CHANNEL = "registry_changed"
+
+
+def notify_registry_changed() -> None:
+    """Tell every gateway, on commit, that models, versions or deployments changed."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_notify(%s, '')", [CHANNEL])
+
+
+@dataclass(frozen=True)
+class Weights:
+    """What one version loads; the fields are ``ModelVersion``'s. ``path`` is in the store."""
+
+    source_uri: str
+    path: str
+    sha256: str
+    dtype: str
+    max_context_tokens: int
+    embedding_dimensions: int | None = None
+    engine_options: dict[str, Any] = field(default_factory=dict)
+
+
+@transaction.atomic
+def register_version(
+    model_name: str,
+    version: str,
+    weights: Weights,
+    *,
+    kind: str,
+    pulled_at: datetime,
+    description: str = "",
+    acting_user: User | None,
+) -> ModelVersion:
+    """Make the rows of a pulled version, or bring them up to date; no change, no audit row.
+
+    A model's kind and description are set when it is new and left alone after:
+    staff edit them.
+    """
+    model, _ = Model.objects.get_or_create(
+        name=model_name, defaults={"kind": kind, "description": description}
+    )
+    row, created = ModelVersion.objects.select_for_update().get_or_create(
+        model=model, version=version, defaults={**asdict(weights), "pulled_at": pulled_at}
+    )
+    before = {} if created else {name: getattr(row, name) for name in asdict(weights)}
+    if before == asdict(weights):
+        return row
+    for name, value in asdict(weights).items():
+        setattr(row, name, value)
+    row.pulled_at = pulled_at
+    row.save()
+    audit.record_event(
+        acting_user=acting_user,
+        action="model_version.pulled",
+        object_type="model_version",
+        object_id=f"{model_name}@{version}",
+        before=before,
+        after=asdict(weights),
+    )
+    notify_registry_changed()
+    return row
