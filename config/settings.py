@@ -252,15 +252,19 @@ INSTALLED_APPS = [
     "workers",
 ]
 MIDDLEWARE = [
+    # First, because everything after it asks who the client is and whether TLS was used.
+    "portal.middleware.TrustedProxyMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
+    "portal.middleware.SecurityPolicyMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "allauth.account.middleware.AccountMiddleware",
+    "portal.middleware.TenantErrorMiddleware",
 ]
 ROOT_URLCONF = "config.urls"
 ASGI_APPLICATION = "config.asgi.application"
@@ -310,10 +314,8 @@ DATABASES = {
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 AUTH_USER_MODEL = "tenants.User"
-AUTHENTICATION_BACKENDS = [
-    "django.contrib.auth.backends.ModelBackend",
-    "allauth.account.auth_backends.AuthenticationBackend",
-]
+# allauth's backend is Django's with the e-mail look-up; a second one would hash twice.
+AUTHENTICATION_BACKENDS = ["allauth.account.auth_backends.AuthenticationBackend"]
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{name}"}
     for name in (
@@ -339,6 +341,23 @@ ACCOUNT_EMAIL_VERIFICATION = env.choice(
 )
 ACCOUNT_PREVENT_ENUMERATION = True
 ACCOUNT_ADAPTER = "portal.accounts.AccountAdapter"
+ACCOUNT_FORMS = {"signup": "portal.forms.SignupForm"}
+ACCOUNT_EMAIL_SUBJECT_PREFIX = "Sluice: "
+ACCOUNT_LOGOUT_REDIRECT_URL = "account_login"
+ACCOUNT_SESSION_REMEMBER = None
+# portal.ratelimits guards these pages; what stays is the pause between two
+# confirmation mails, which allauth sends by itself.
+ACCOUNT_RATE_LIMITS = {
+    name: None
+    for name in (
+        "login",
+        "login_failed",
+        "signup",
+        "reset_password",
+        "reset_password_from_key",
+        "change_password",
+    )
+}
 SIGNUP_OPEN = env.flag(
     "SIGNUP_OPEN", True, owner="portal", doc="Whether strangers may create an organization."
 )
@@ -367,6 +386,8 @@ SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = "Lax"
 SECURE_HSTS_SECONDS = 31_536_000 if SECURE_COOKIES else 0
 SECURE_REFERRER_POLICY = "same-origin"
+# Written by TrustedProxyMiddleware only; no header reaches this name.
+SECURE_PROXY_SSL_HEADER = ("SLUICE_FORWARDED_PROTO", "https")
 X_FRAME_OPTIONS = "DENY"
 DATA_UPLOAD_MAX_MEMORY_SIZE = MAX_BODY_BYTES
 
