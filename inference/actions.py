@@ -58,7 +58,9 @@ def register_version(
         name=model_name, defaults={"kind": kind, "description": description}
     )
     row, created = ModelVersion.objects.select_for_update().get_or_create(
-        model=model, version=version, defaults={**asdict(weights), "pulled_at": pulled_at}
+        model=model,
+        version=version,
+        defaults={**asdict(weights), "pulled_at": pulled_at},
     )
     before = {} if created else {name: getattr(row, name) for name in asdict(weights)}
     if before == asdict(weights):

@@ -2,7 +2,7 @@
 
 An engine runs on the worker's event loop. ``submit`` hands a sequence over and
 returns; output arrives by calls of ``emit`` on the same loop, the last of them
-with a ``finish_reason``. Every submitted sequence gets exactly one last delta,
+with a ``finish_reason``, named by the submission's ``engine_id``. Every submitted sequence gets exactly one last delta,
 whatever happens, unless the engine dies: then ``on_death`` is called once.
 """
 
@@ -49,7 +49,7 @@ class Engine(Protocol):
     async def submit(self, submission: Submission) -> None:
         """Begin a sequence; a refusal of its parameters is emitted as an error delta."""
 
-    def abort(self, request_ids: list[str]) -> None:
+    def abort(self, engine_ids: list[str]) -> None:
         """Stop sequences now; each gets a last delta with ``finish_reason="abort"``."""
 
     def stats(self) -> EngineStats: ...

@@ -91,6 +91,15 @@ class Submission(msgspec.Struct, frozen=True, array_like=True):
     submitted_at: float  # Unix seconds, the gateway's clock
     offset: int = 0
 
+    @property
+    def engine_id(self) -> str:
+        return engine_id(self.request_id, self.attempt)
+
+
+def engine_id(request_id: str, attempt: int) -> str:
+    """One attempt of one sequence, as engines and aborts name it."""
+    return f"{request_id}#{attempt}"
+
 
 class Logprob(msgspec.Struct, frozen=True, array_like=True):
     """One token's log probability, and the most likely alternatives."""
@@ -104,8 +113,9 @@ class Logprob(msgspec.Struct, frozen=True, array_like=True):
 class Delta(msgspec.Struct, array_like=True):
     """Part of one sequence's output: tokens ``offset … offset + len(token_ids)``.
 
-    The last delta has ``finish_reason``: stop, length, abort or error. On error
-    ``error`` has an errors.EngineFailure code. Counts are cumulative.
+    The last delta has ``finish_reason``: stop, length, abort or error; on error
+    ``error`` says why. Engines name it by ``engine_id`` and leave attempt and
+    offset at 0; the host fills them in.
     """
 
     request_id: str
@@ -134,9 +144,9 @@ class WorkerUsage(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Abort(msgspec.Struct, frozen=True, array_like=True):
-    """Stop these requests of one gateway."""
+    """Stop these sequences, named by ``engine_id`` so that a later attempt is spared."""
 
-    request_ids: list[str]
+    engine_ids: list[str]
 
 
 class Heartbeat(msgspec.Struct, frozen=True, array_like=True):

@@ -76,7 +76,9 @@ class Authenticator:
         self._known: LRUCache[bytes, tuple[float, Principal]] = LRUCache(CACHE_ENTRIES)
         self._refused: LRUCache[bytes, float] = LRUCache(REFUSED_ENTRIES)
         self._ttl_s = UNLISTENED_TTL_S
-        self._epoch = 0  # rises with every notice; a look-up older than it is not cached
+        self._epoch = (
+            0  # rises with every notice; a look-up older than it is not cached
+        )
 
     async def authenticate(self, header: bytes | None) -> Principal:
         """The caller, or InvalidApiKey / OrganizationSuspended / AuthenticationUnavailable."""
@@ -101,8 +103,12 @@ class Authenticator:
                     lookup, digest
                 )
             except (DatabaseError, psycopg.Error, OSError) as error:
-                log.warning("authentication.database_unavailable", extra={"error": repr(error)})
-                raise AuthenticationUnavailable("Keys cannot be checked right now.") from error
+                log.warning(
+                    "authentication.database_unavailable", extra={"error": repr(error)}
+                )
+                raise AuthenticationUnavailable(
+                    "Keys cannot be checked right now."
+                ) from error
         if principal is None:
             self._refused[digest] = now
             raise InvalidApiKey(_BAD_KEY)
@@ -117,7 +123,9 @@ class Authenticator:
         if payload == "*":
             self._known.clear()
             return
-        stale = [d for d, (_, p) in self._known.items() if str(p.organization) == payload]
+        stale = [
+            d for d, (_, p) in self._known.items() if str(p.organization) == payload
+        ]
         for digest in stale:
             self._known.pop(digest, None)
 
@@ -148,7 +156,9 @@ async def listen(
                 async for notice in listener.notifies():
                     on_notice(notice.payload)
         except (psycopg.Error, OSError) as error:
-            log.warning("listener.lost", extra={"channel": channel, "error": repr(error)})
+            log.warning(
+                "listener.lost", extra={"channel": channel, "error": repr(error)}
+            )
         on_connected(False)
         await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311
         delay = min(delay * 2, LISTENER_BACKOFF_S[1])
@@ -168,7 +178,9 @@ def _listener_parameters() -> dict[str, object]:
         "keepalives_interval": 1,
         "keepalives_count": 3,
     }
-    return {name: value for name, value in parameters.items() if value not in ("", None)}
+    return {
+        name: value for name, value in parameters.items() if value not in ("", None)
+    }
 
 
 def get_principal(lookup: str, digest: bytes) -> Principal | None:

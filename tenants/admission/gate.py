@@ -68,7 +68,13 @@ class Admission:
         ]  # fmt: skip
         for check in checks:
             keys.append(check.key)
-            arguments += (check.kind, check.unit, max(1, check.limit), check.cost, check.period_ms)
+            arguments += (
+                check.kind,
+                check.unit,
+                max(1, check.limit),
+                check.cost,
+                check.period_ms,
+            )
             if check.limit == 0:  # a bucket of nothing has no rate; make it refuse
                 arguments[-2] = 2
         try:
@@ -80,7 +86,9 @@ class Admission:
         if answer[0] == 1:
             return Hold(request_id, rate_headers(checks, answer))
         if answer[0] == -1:
-            raise AdmissionUnavailable("Usage cannot be recorded right now. Try again shortly.")
+            raise AdmissionUnavailable(
+                "Usage cannot be recorded right now. Try again shortly."
+            )
         check = checks[answer[1] - 1]
         retry_after_s = math.ceil(answer[2] / 10) / 100
         raise LimitExceeded(
@@ -93,7 +101,11 @@ class Admission:
     async def settle(self, request_id: str, used_tokens: int, report: bytes) -> bool:
         """End a hold. True when this call ended it; safe to repeat. Raises RedisError."""
         keys = [f"hold:{request_id}", HOLDS, USAGE_STREAM]
-        return bool(await self._settle(keys=keys, args=[request_id, max(0, used_tokens), report]))
+        return bool(
+            await self._settle(
+                keys=keys, args=[request_id, max(0, used_tokens), report]
+            )
+        )
 
     async def expired_holds(self, now: float, count: int = 500) -> list[ExpiredHold]:
         """Holds that nobody settled in their time, oldest first."""

@@ -56,7 +56,11 @@ class EngineHost:
     """Start with ``start`` (blocks until the engine is ready), end with ``stop``."""
 
     def __init__(
-        self, engine: Engine, spec: EngineSpec, identity: ReplicaIdentity, redis_url: str
+        self,
+        engine: Engine,
+        spec: EngineSpec,
+        identity: ReplicaIdentity,
+        redis_url: str,
     ) -> None:
         self.identity = identity
         self.incarnation = secrets.token_hex(8)
@@ -64,7 +68,9 @@ class EngineHost:
         self._spec = spec
         self._redis_url = redis_url
         self._loop = uvloop.new_event_loop()
-        self._thread = threading.Thread(target=self._run_loop, name="engine", daemon=True)
+        self._thread = threading.Thread(
+            target=self._run_loop, name="engine", daemon=True
+        )
         self._state = "starting"
         self._started_at = time.time()
         self._queue = FairQueue()
@@ -87,7 +93,9 @@ class EngineHost:
 
     def stop(self) -> None:
         """Stop taking, finish what runs (bounded), free the engine, say goodbye."""
-        asyncio.run_coroutine_threadsafe(self._stop(), self._loop).result(DRAIN_TIMEOUT_S + 30)
+        asyncio.run_coroutine_threadsafe(self._stop(), self._loop).result(
+            DRAIN_TIMEOUT_S + 30
+        )
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(5)
 
@@ -99,7 +107,10 @@ class EngineHost:
 
     async def _start(self) -> None:
         self._redis = redis.asyncio.from_url(
-            self._redis_url, socket_timeout=10, socket_connect_timeout=2, health_check_interval=10
+            self._redis_url,
+            socket_timeout=10,
+            socket_connect_timeout=2,
+            health_check_interval=10,
         )
         self._outbox = Outbox(self._redis, self._gateway_gone)
         self._tasks = [
@@ -136,14 +147,16 @@ class EngineHost:
                 self._refuse(submission, "replica_restarted")
             elif len(self._queue) >= MOST_WAITING:
                 self._refuse(submission, "overloaded")
-            elif submission.request_id not in self._running:
+            else:
                 self._queue.push(submission)
         self._feed()
 
     def _feed(self) -> None:
         while len(self._queue) and len(self._running) < self._spec.max_running_requests:
             submission = self._queue.pop()
-            self._running[submission.request_id] = _Running(submission, submission.offset)
+            self._running[submission.engine_id] = _Running(
+                submission, submission.offset
+            )
             task = self._loop.create_task(self._engine.submit(submission))
             task.add_done_callback(self._submitted)
 
@@ -159,6 +172,7 @@ class EngineHost:
         if running is None:
             return
         submission = running.submission
+        engine_id, delta.request_id = delta.request_id, submission.request_id
         delta.attempt = submission.attempt
         delta.offset = running.emitted
         running.emitted += len(delta.token_ids)
@@ -170,7 +184,7 @@ class EngineHost:
             metrics.GENERATED_TOKENS.inc(tokens)
         usage = None
         if delta.finish_reason:
-            del self._running[delta.request_id]
+            del self._running[engine_id]
             usage = self._usage_of(running, delta)
             metrics.FINISHED.labels(delta.finish_reason).inc()
         self._outbox.put(submission.gateway, delta, usage)
@@ -191,7 +205,7 @@ class EngineHost:
 
     def _refuse(self, submission: Submission, reason: str) -> None:
         """Answer a sequence that will not run (further) here; its gateway goes elsewhere."""
-        self._running.pop(submission.request_id, None)
+        self._running.pop(submission.engine_id, None)
         self._outbox.put(
             submission.gateway,
             Delta(
@@ -205,18 +219,18 @@ class EngineHost:
             ),
         )
 
-    def _abort(self, request_ids: list[str]) -> None:
-        for submission in self._queue.remove(set(request_ids)):
+    def _abort(self, engine_ids: list[str]) -> None:
+        for submission in self._queue.remove(set(engine_ids)):
             self._refuse(submission, "aborted")
-        running = [request_id for request_id in request_ids if request_id in self._running]
+        running = [engine_id for engine_id in engine_ids if engine_id in self._running]
         if running:
             metrics.ABORTED.inc(len(running))
             self._engine.abort(running)
 
     def _gateway_gone(self, gateway: str) -> None:
         orphans = [
-            request_id
-            for request_id, running in self._running.items()
+            engine_id
+            for engine_id, running in self._running.items()
             if running.submission.gateway == gateway
         ]
         self._abort(orphans)
@@ -261,7 +275,9 @@ class EngineHost:
 
     def _heartbeat(self) -> wire.Heartbeat:
         waiting = len(self._queue)
-        kv_cache_usage = self._engine.stats().kv_cache_usage if self._state != "starting" else 0.0
+        kv_cache_usage = (
+            self._engine.stats().kv_cache_usage if self._state != "starting" else 0.0
+        )
         rate = self._tokens_per_second()
         metrics.RUNNING.set(len(self._running))
         metrics.WAITING.set(waiting)
@@ -293,11 +309,13 @@ class EngineHost:
         stream, position = wire.control_of(self.identity.name), "$"
         while True:
             try:
-                answer = await self._redis.xread({stream: position}, block=5000, count=100)
+                answer = await self._redis.xread(
+                    {stream: position}, block=5000, count=100
+                )
             except (RedisError, OSError, TimeoutError) as error:
                 log.warning("control.lost", extra={"error": repr(error)})
                 await asyncio.sleep(0.5)
                 continue
             for _, messages in answer or []:
                 for position, fields in messages:
-                    self._abort(wire.decode_abort(fields[b"a"]).request_ids)
+                    self._abort(wire.decode_abort(fields[b"a"]).engine_ids)

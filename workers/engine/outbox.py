@@ -31,7 +31,9 @@ RETRY_S = (0.05, 1.0)
 
 
 class Outbox:
-    def __init__(self, client: redis.asyncio.Redis, on_gateway_gone: Callable[[str], None]):
+    def __init__(
+        self, client: redis.asyncio.Redis, on_gateway_gone: Callable[[str], None]
+    ):
         self._redis = client
         self._on_gateway_gone = on_gateway_gone
         self._pending: dict[str, list[Delta]] = {}
@@ -42,7 +44,9 @@ class Outbox:
         self._idle.set()
         self._buffered = 0
 
-    def put(self, gateway: str, delta: Delta, usage: wire.WorkerUsage | None = None) -> None:
+    def put(
+        self, gateway: str, delta: Delta, usage: wire.WorkerUsage | None = None
+    ) -> None:
         """Queue a delta; ``usage`` comes with a sequence's last one."""
         self._pending.setdefault(gateway, []).append(delta)
         if usage is not None:

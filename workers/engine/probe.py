@@ -34,7 +34,8 @@ def serve(host: EngineHost, address: str, port: int) -> None:
             return [b"not found\n"]
         is_good = path == "/healthz" or host.state == "ready"
         start_response(
-            "200 OK" if is_good else "503 Service Unavailable", [("Content-Type", "text/plain")]
+            "200 OK" if is_good else "503 Service Unavailable",
+            [("Content-Type", "text/plain")],
         )
         return [host.state.encode() + b"\n"]
 

@@ -78,25 +78,33 @@ class SimulatedEngine:
 
     async def submit(self, submission: Submission) -> None:
         if submission.sampling is None:
-            self._emit(_last(submission.request_id, embedding=_vector(submission.prompt_ids)))
+            self._emit(
+                _last(submission.engine_id, embedding=_vector(submission.prompt_ids))
+            )
             return
-        sequence = _Sequence(submission, submission.sampling.max_tokens, submission.offset)
+        sequence = _Sequence(
+            submission, submission.sampling.max_tokens, submission.offset
+        )
         if self._profile.is_instant:
             self._emit(_tokens(sequence, sequence.left))
             return
-        sequence.ready_at = time.monotonic() + self._profile.prefill_s(len(submission.prompt_ids))
-        self._live[submission.request_id] = sequence
+        sequence.ready_at = time.monotonic() + self._profile.prefill_s(
+            len(submission.prompt_ids)
+        )
+        self._live[submission.engine_id] = sequence
         if self._stepper is None or self._stepper.done():
             self._stepper = asyncio.create_task(self._step())
 
-    def abort(self, request_ids: list[str]) -> None:
-        for request_id in request_ids:
-            self._live.pop(request_id, None)
-            self._emit(_last(request_id, finish_reason="abort"))
+    def abort(self, engine_ids: list[str]) -> None:
+        for engine_id in engine_ids:
+            self._live.pop(engine_id, None)
+            self._emit(_last(engine_id, finish_reason="abort"))
 
     def stats(self) -> EngineStats:
         running = len(self._live)
-        return EngineStats(running, 0, min(1.0, running / self._spec.max_running_requests))
+        return EngineStats(
+            running, 0, min(1.0, running / self._spec.max_running_requests)
+        )
 
     async def stop(self) -> None:
         if self._stepper is not None:
@@ -107,11 +115,11 @@ class SimulatedEngine:
         while self._live:
             await asyncio.sleep(self._profile.step_s(len(self._live)))
             now = time.monotonic()
-            for request_id, sequence in list(self._live.items()):
+            for engine_id, sequence in list(self._live.items()):
                 if sequence.ready_at <= now:
                     delta = _tokens(sequence, 1)
                     if delta.finish_reason:
-                        del self._live[request_id]
+                        del self._live[engine_id]
                     self._emit(delta)
 
 
@@ -123,7 +131,7 @@ def _tokens(sequence: _Sequence, count: int) -> Delta:
     sequence.made += count
     sequence.left -= count
     return Delta(
-        sequence.submission.request_id,
+        sequence.submission.engine_id,
         0,
         0,
         [position % len(WORDS) for position in positions],
@@ -140,5 +148,7 @@ def _vector(prompt_ids: list[int]) -> bytes:
     return struct.pack(f"<{DEFAULT_DIMENSIONS}f", *(value / norm for value in raw))
 
 
-def _last(request_id: str, finish_reason: str = "stop", embedding: bytes = b"") -> Delta:
-    return Delta(request_id, 0, 0, [], "", finish_reason=finish_reason, embedding=embedding)
+def _last(engine_id: str, finish_reason: str = "stop", embedding: bytes = b"") -> Delta:
+    return Delta(
+        engine_id, 0, 0, [], "", finish_reason=finish_reason, embedding=embedding
+    )

@@ -35,18 +35,19 @@ class VllmEngine:
         self._emit, self._on_death = emit, on_death
         self._is_embedding = spec.kind == "embedding"
         self._llm = await asyncio.to_thread(_load, spec, self._make_stat_logger)
-        self._tasks = await self._llm.get_supported_tasks()
         await self._warm_up()
 
     async def submit(self, submission: Submission) -> None:
         from vllm.inputs.engine import tokens_input
         from vllm.v1.engine.exceptions import EngineDeadError
 
-        request_id = submission.request_id
+        engine_id = submission.engine_id
         try:
             collector = await self._llm.add_request(
-                request_id,
-                tokens_input(submission.prompt_ids, cache_salt=submission.cache_salt or None),
+                engine_id,
+                tokens_input(
+                    submission.prompt_ids, cache_salt=submission.cache_salt or None
+                ),
                 _params(submission.sampling),
             )
         except EngineDeadError as error:
@@ -54,20 +55,24 @@ class VllmEngine:
             return
         except (ValueError, TypeError, NotImplementedError) as error:
             # vLLM refuses odd parameters with ValueError; the engine is untouched.
-            log.info("engine.refused", extra={"request_id": request_id, "error": str(error)})
-            self._emit(_last(request_id, "error", "invalid_parameters"))
+            log.info(
+                "engine.refused", extra={"sequence": engine_id, "error": str(error)}
+            )
+            self._emit(_last(engine_id, "error", "invalid_parameters"))
             return
-        self._live[request_id] = collector
-        self._follow(request_id, collector)
+        self._live[engine_id] = collector
+        self._follow(engine_id, collector)
 
-    def abort(self, request_ids: list[str]) -> None:
-        known = [request_id for request_id in request_ids if self._live.pop(request_id, None)]
+    def abort(self, engine_ids: list[str]) -> None:
+        known = [
+            engine_id for engine_id in engine_ids if self._live.pop(engine_id, None)
+        ]
         if known:
             task = asyncio.get_running_loop().create_task(self._llm.abort(known))
             self._background.add(task)
             task.add_done_callback(self._background.discard)
-        for request_id in request_ids:
-            self._emit(_last(request_id, "abort", ""))
+        for engine_id in engine_ids:
+            self._emit(_last(engine_id, "abort", ""))
 
     def stats(self) -> EngineStats:
         return self._stats
@@ -78,7 +83,7 @@ class VllmEngine:
             # Before the loop ends: its tasks and the engine's processes go with it.
             await asyncio.to_thread(self._llm.shutdown)
 
-    def _follow(self, request_id: str, collector: Any) -> None:
+    def _follow(self, engine_id: str, collector: Any) -> None:
         """Have outputs call us as vLLM makes them, instead of a task for each sequence.
 
         ``RequestOutputCollector.put`` is where vLLM's output loop leaves each
@@ -88,34 +93,34 @@ class VllmEngine:
 
         def put(output: Any) -> None:
             try:
-                self._output(request_id, output)
+                self._output(engine_id, output)
             except Exception as error:  # a fault here must not end vLLM's output loop
-                log.exception("engine.output_failed", extra={"request_id": request_id})
-                if self._live.pop(request_id, None) is not None:
-                    self._emit(_last(request_id, "error", type(error).__name__))
+                log.exception("engine.output_failed", extra={"sequence": engine_id})
+                if self._live.pop(engine_id, None) is not None:
+                    self._emit(_last(engine_id, "error", type(error).__name__))
 
         collector.put, early = put, collector.output
         if early is not None:
             put(early)
 
-    def _output(self, request_id: str, output: Any) -> None:
+    def _output(self, engine_id: str, output: Any) -> None:
         if isinstance(output, BaseException):
-            self._failed(request_id, output)
+            self._failed(engine_id, output)
             return
-        if request_id not in self._live:
+        if engine_id not in self._live:
             return
         if output.finished:
-            del self._live[request_id]
+            del self._live[engine_id]
         if self._is_embedding:
             vector = output.outputs.data.float().numpy().astype("<f4").tobytes()
             self._emit(
-                Delta(request_id, 0, 0, [], "", finish_reason="stop", embedding=vector)
+                Delta(engine_id, 0, 0, [], "", finish_reason="stop", embedding=vector)
             )
             return
         part = output.outputs[0]
         self._emit(
             Delta(
-                request_id,
+                engine_id,
                 0,
                 0,
                 list(part.token_ids),
@@ -127,22 +132,26 @@ class VllmEngine:
             )
         )
 
-    def _failed(self, request_id: str, error: BaseException) -> None:
+    def _failed(self, engine_id: str, error: BaseException) -> None:
         from vllm.v1.engine.exceptions import EngineDeadError
 
         if isinstance(error, EngineDeadError):
             if not self._is_stopping:
                 self._on_death(error)
             return
-        log.warning("engine.request_failed", extra={"request_id": request_id, "error": repr(error)})
-        if self._live.pop(request_id, None) is not None:
-            self._emit(_last(request_id, "error", "engine_error"))
+        log.warning(
+            "engine.request_failed", extra={"sequence": engine_id, "error": repr(error)}
+        )
+        if self._live.pop(engine_id, None) is not None:
+            self._emit(_last(engine_id, "error", "engine_error"))
 
     async def _warm_up(self) -> None:
         """One token (or vector) through the whole engine: proof that it works."""
         from vllm.inputs.engine import tokens_input
 
-        sampling = None if self._is_embedding else Sampling(max_tokens=1, temperature=0.0)
+        sampling = (
+            None if self._is_embedding else Sampling(max_tokens=1, temperature=0.0)
+        )
         prompt = tokens_input([1, 2, 3])
         if self._is_embedding:
             async for _ in self._llm.encode(prompt, _params(None), "warm-up"):
@@ -161,7 +170,9 @@ class VllmEngine:
             def __init__(self, vllm_config: Any, engine_index: int = 0) -> None:
                 pass
 
-            def record(self, scheduler_stats: Any, iteration_stats: Any, *_: Any, **__: Any) -> None:
+            def record(
+                self, scheduler_stats: Any, iteration_stats: Any, *_: Any, **__: Any
+            ) -> None:
                 if scheduler_stats is not None:
                     engine._stats = EngineStats(
                         scheduler_stats.num_running_reqs,
@@ -203,7 +214,8 @@ def _load(spec: EngineSpec, make_stat_logger: Callable[[], type]) -> Any:
         options["runner"] = "pooling"
     options.update(spec.options)
     return AsyncLLM.from_engine_args(
-        AsyncEngineArgs(**options), stat_loggers=[lambda c, i=0: make_stat_logger()(c, i)]
+        AsyncEngineArgs(**options),
+        stat_loggers=[lambda c, i=0: make_stat_logger()(c, i)],
     )
 
 
@@ -219,7 +231,9 @@ def _params(sampling: Sampling | None) -> Any:
     return SamplingParams(**fields, output_kind=RequestOutputKind.DELTA)
 
 
-_PLAIN_FIELDS = tuple(name for name in Sampling.__struct_fields__ if name != "structured")
+_PLAIN_FIELDS = tuple(
+    name for name in Sampling.__struct_fields__ if name != "structured"
+)
 
 
 def _logprobs(part: Any) -> list[Logprob]:
@@ -232,11 +246,14 @@ def _logprobs(part: Any) -> list[Logprob]:
                 token_id,
                 chosen.decoded_token or "",
                 chosen.logprob,
-                [(other, value.decoded_token or "", value.logprob) for other, value in top],
+                [
+                    (other, value.decoded_token or "", value.logprob)
+                    for other, value in top
+                ],
             )
         )
     return found
 
 
-def _last(request_id: str, finish_reason: str, error: str) -> Delta:
-    return Delta(request_id, 0, 0, [], "", finish_reason=finish_reason, error=error)
+def _last(engine_id: str, finish_reason: str, error: str) -> Delta:
+    return Delta(engine_id, 0, 0, [], "", finish_reason=finish_reason, error=error)

@@ -1,0 +1,320 @@
+"""The token path's outer edge: routes, the error shape, disconnects and the access line.
+
+Raw ASGI instead of Django views, because these requests are the product's hot
+path: a middleware chain costs more than everything else they do here. The path
+alone routes (never the Host header), and the same path that routes is the one
+that was authenticated.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Protocol
+
+from django.conf import settings
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from api import sse
+from api.chat_completions import handler as chat_handler
+from api.completions import handler as completion_handler
+from api.embeddings import handler as embedding_handler
+from api.errors import INTERNAL, ApiError, api_error
+from api.gateway import Gateway, current_gateway
+from api.http import (
+    EVENT_STREAM,
+    JSON,
+    ClientDisconnected,
+    Receive,
+    Request,
+    Response,
+    Scope,
+    Send,
+    json_response,
+)
+from api.models import handler as model_handler
+from api.run import Plan, Run
+from inference import metrics
+from inference.errors import InferenceError, NoReplica
+from tenants.errors import TenantError
+from tenants.principal import Principal
+
+log = logging.getLogger(__name__)
+access_log = logging.getLogger("api.access")
+
+HTTP_SERVICE_PATHS = frozenset({"/healthz", "/readyz", "/metrics"})
+
+
+class Call(Protocol):
+    """A validated request of one endpoint."""
+
+    plan: Plan
+    is_stream: bool
+
+    async def whole(self, run: Run) -> bytes: ...
+
+
+class StreamingCall(Call, Protocol):
+    def chunks(self, run: Run) -> AsyncIterator[list[bytes]]: ...
+
+
+Prepare = Callable[[Gateway, Principal, bytes, str, float], Awaitable[Call]]
+
+# Endpoint path to the steps that turn its body into a call; the WebSocket has the same.
+ENDPOINTS: dict[str, Prepare] = {
+    "/v1/chat/completions": chat_handler.prepare,
+    "/v1/completions": completion_handler.prepare,
+    "/v1/embeddings": embedding_handler.prepare,
+}
+
+
+def is_token_path(path: str) -> bool:
+    """Whether ``token_path`` answers this path; everything else is Django's."""
+    return path.startswith("/v1/") or path in HTTP_SERVICE_PATHS
+
+
+async def token_path(scope: Scope, receive: Receive, send: Send) -> None:
+    """The ASGI application of every path that ``is_token_path``."""
+    request = Request(scope, receive)
+    path, status = scope["path"], 499
+    gateway = current_gateway()
+    gateway.requests += 1
+    metrics.IN_FLIGHT.set(gateway.requests)
+    try:
+        status = await _answer(gateway, request, path, send)
+    except ClientDisconnected:
+        pass
+    except asyncio.CancelledError:
+        if not request.disconnected.is_set():
+            raise
+    finally:
+        gateway.requests -= 1
+        if path not in HTTP_SERVICE_PATHS:
+            _log_access(request, path, status)
+
+
+async def _answer(gateway: Gateway, request: Request, path: str, send: Send) -> int:
+    try:
+        if prepare := ENDPOINTS.get(path):
+            _check_method(request, "POST")
+            return await _infer(gateway, request, prepare, send)
+        response = await _plain(gateway, request, path)
+    except (TenantError, InferenceError) as error:
+        response = _error_response(api_error(error))
+    except (ClientDisconnected, asyncio.CancelledError):
+        raise
+    except Exception:
+        log.exception(
+            "request.failed", extra={"request_id": request.request_id, "path": path}
+        )
+        response = _error_response(INTERNAL)
+    await _send_whole(request, response, send)
+    return response.status
+
+
+# --- Inference endpoints -----------------------------------------------------------------
+
+
+async def _infer(
+    gateway: Gateway, request: Request, prepare: Prepare, send: Send
+) -> int:
+    principal = await gateway.authenticator.authenticate(
+        request.header(b"authorization")
+    )
+    request.organization = principal.organization_public_id
+    body = await request.json_body()
+    if gateway.is_draining or gateway.requests > settings.MAX_IN_FLIGHT:
+        raise NoReplica("This server is at its capacity. Try again shortly.")
+    call = await prepare(
+        gateway, principal, body, request.request_id, request.started_at
+    )
+    current = asyncio.current_task()
+    assert current is not None  # noqa: S101 - a coroutine always runs in a task
+    watcher = asyncio.create_task(_watch(request, current))
+    try:
+        async with Run(gateway, call.plan) as run:
+            if call.is_stream:
+                return await _stream(request, call, run, send)  # type: ignore[arg-type]
+            content = await call.whole(run)
+            await run.settle()
+            await _send_whole(request, json_response(content, run.headers), send)
+            return 200
+    finally:
+        watcher.cancel()
+
+
+async def _watch(request: Request, handler: asyncio.Task[None]) -> None:
+    """Cancel the handler when the client goes away; leaving its run aborts the engine."""
+    while True:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            request.disconnected.set()
+            handler.cancel()
+            return
+
+
+async def _stream(request: Request, call: StreamingCall, run: Run, send: Send) -> int:
+    """Send chunks as they come. The head waits for the first, so that a request that
+    fails before it has any output gets a proper status."""
+    started = False
+    try:
+        async for chunks in call.chunks(run):
+            if not started:
+                started = True
+                await _send_head(request, 200, [*EVENT_STREAM, *run.headers], send)
+            await send(
+                {
+                    "type": "http.response.body",
+                    "body": b"".join(map(sse.frame, chunks)),
+                    "more_body": True,
+                }
+            )
+    except (TenantError, InferenceError) as error:
+        if not started:
+            raise
+        await run.settle()
+        await _end(send, sse.frame(api_error(error).body()))
+        return 200
+    except Exception:
+        if not started:
+            raise
+        log.exception("stream.failed", extra={"request_id": request.request_id})
+        await run.settle()
+        await _end(send, sse.frame(INTERNAL.body()))
+        return 200
+    await _end(send, b"")
+    return 200
+
+
+async def _end(send: Send, last: bytes) -> None:
+    await send(
+        {"type": "http.response.body", "body": last + sse.DONE, "more_body": False}
+    )
+
+
+# --- The rest ------------------------------------------------------------------------------
+
+
+class MethodNotAllowed(InferenceError):
+    status = 405
+    code = "method_not_allowed"
+
+
+class UnknownPath(InferenceError):
+    status = 404
+    code = "unknown_url"
+
+
+def _check_method(request: Request, method: str) -> None:
+    if request.scope["method"] != method:
+        raise MethodNotAllowed(f"Use {method} for {request.scope['path']}.")
+
+
+async def _plain(gateway: Gateway, request: Request, path: str) -> Response:
+    if path in HTTP_SERVICE_PATHS:
+        return await _service(gateway, request, path)
+    if path == "/v1/models" or path.startswith("/v1/models/"):
+        _check_method(request, "GET")
+        principal = await gateway.authenticator.authenticate(
+            request.header(b"authorization")
+        )
+        request.organization = principal.organization_public_id
+        if path == "/v1/models":
+            return json_response(model_handler.list_models(gateway))
+        return json_response(
+            model_handler.get_model(gateway, path.removeprefix("/v1/models/"))
+        )
+    raise UnknownPath(f"Unknown request URL: {request.scope['method']} {path[:200]}.")
+
+
+async def _service(gateway: Gateway, request: Request, path: str) -> Response:
+    """Liveness, readiness and metrics, for operators."""
+    _check_method(request, "GET")
+    plain = (b"content-type", b"text/plain; charset=utf-8")
+    if path == "/healthz":
+        return Response(200, [plain], b"ok\n")
+    if path == "/readyz":
+        missing = await _not_ready(gateway)
+        body = f"not ready: {', '.join(missing)}\n" if missing else "ready\n"
+        return Response(503 if missing else 200, [plain], body.encode())
+    if not _may_read_metrics(request):
+        raise UnknownPath(f"Unknown request URL: GET {path}.")
+    content = await asyncio.to_thread(generate_latest)
+    return Response(200, [(b"content-type", CONTENT_TYPE_LATEST.encode())], content)
+
+
+async def _not_ready(gateway: Gateway) -> list[str]:
+    missing = []
+    if gateway.is_draining:
+        missing.append("draining")
+    try:
+        await asyncio.wait_for(gateway.redis.ping(), settings.REDIS_TIMEOUT_S)
+    except Exception:  # whatever is wrong with Redis, the answer is the same
+        missing.append("redis")
+    for entry in gateway.registry.snapshot.models.values():
+        if not gateway.dispatcher.has_replica(
+            served.deployment for served in entry.deployments
+        ):
+            missing.append(f"no replica of {entry.name}")
+    if not gateway.registry.snapshot.models:
+        missing.append("no model")
+    return missing
+
+
+def _may_read_metrics(request: Request) -> bool:
+    if settings.METRICS_TOKEN:
+        return (
+            request.header(b"authorization")
+            == f"Bearer {settings.METRICS_TOKEN}".encode()
+        )
+    client = request.scope.get("client")
+    # A proxy's address says nothing of who asked, so behind one a token is needed.
+    if request.header(b"x-forwarded-for") is not None or client is None:
+        return False
+    return ipaddress.ip_address(client[0]).is_loopback
+
+
+def _error_response(error: ApiError) -> Response:
+    metrics.REFUSED.labels(error.code or error.kind).inc()
+    return Response(error.status, [JSON, *error.headers], error.body())
+
+
+async def _send_head(
+    request: Request, status: int, headers: list[tuple[bytes, bytes]], send: Send
+) -> None:
+    elapsed_ms = int((time.monotonic() - request.started_at) * 1000)
+    await send(
+        {
+            "type": "http.response.start",
+            "status": status,
+            "headers": [
+                *headers,
+                (b"x-request-id", request.request_id.encode()),
+                (b"openai-processing-ms", b"%d" % elapsed_ms),
+            ],
+        }
+    )
+
+
+async def _send_whole(request: Request, response: Response, send: Send) -> None:
+    headers = [*response.headers, (b"content-length", b"%d" % len(response.body))]
+    await _send_head(request, response.status, headers, send)
+    body = b"" if request.scope["method"] == "HEAD" else response.body
+    await send({"type": "http.response.body", "body": body})
+
+
+def _log_access(request: Request, path: str, status: int) -> None:
+    access_log.info(
+        "request",
+        extra={
+            "request_id": request.request_id,
+            "method": request.scope["method"],
+            "path": path[:200],
+            "status": status,
+            "organization": request.organization,
+            "duration_ms": round((time.monotonic() - request.started_at) * 1000, 1),
+        },
+    )

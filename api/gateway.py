@@ -1,0 +1,101 @@
+"""What one web process shares between its requests; started and stopped with it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+
+import redis.asyncio
+from django.conf import settings
+
+from inference.dispatch import Dispatcher
+from inference.registry import Registry
+from inference.response_cache import ResponseCache
+from inference.settlement import Settlement
+from tenants.admission import Admission
+from tenants.authentication import Authenticator
+
+log = logging.getLogger(__name__)
+
+DRAIN_TIMEOUT_S = 25.0
+
+
+class Gateway:
+    """Raises on ``start`` only for what no retry could mend, such as a missing database."""
+
+    def __init__(self) -> None:
+        self.name = secrets.token_hex(6)
+        self.is_ready = False
+        self.is_draining = False
+        self.requests = 0
+
+    async def start(self) -> None:
+        self.redis = redis.asyncio.from_url(
+            settings.REDIS_URL,
+            socket_timeout=settings.REDIS_TIMEOUT_S,
+            socket_connect_timeout=settings.REDIS_TIMEOUT_S,
+            max_connections=256,
+        )
+        # Blocking reads answer after up to two seconds of silence; give them longer.
+        self.reader = redis.asyncio.from_url(
+            settings.REDIS_URL,
+            socket_timeout=settings.REDIS_TIMEOUT_S + 5,
+            socket_connect_timeout=settings.REDIS_TIMEOUT_S,
+        )
+        self.authenticator = Authenticator()
+        self.registry = Registry()
+        self.admission = Admission(self.redis, settings.HOLD_EXPIRY_S)
+        self.settlement = Settlement(self.admission, self.name)
+        self.cache = ResponseCache(self.redis)
+        self.dispatcher = Dispatcher(self.reader, self.name)
+        self.dispatcher.fleet.region_of = self._region_of
+        await self.registry.refresh()
+        await self.dispatcher.start()
+        self._tasks = [
+            asyncio.create_task(self.authenticator.run_listener()),
+            asyncio.create_task(self.registry.run()),
+            asyncio.create_task(self.settlement.run()),
+        ]
+        self.is_ready = True
+        log.info("gateway.started", extra={"gateway": self.name})
+
+    async def stop(self) -> None:
+        """Finish the requests in flight (bounded), then let go of everything."""
+        self.is_draining = True
+        deadline = time.monotonic() + DRAIN_TIMEOUT_S
+        while self.requests and time.monotonic() < deadline:
+            await asyncio.sleep(0.05)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.settlement.stop()
+        await self.dispatcher.stop()
+        await self.redis.aclose()
+        await self.reader.aclose()
+        log.info("gateway.stopped", extra={"gateway": self.name})
+
+    def _region_of(self, deployment: int) -> str:
+        for entry in self.registry.snapshot.models.values():
+            for served in entry.deployments:
+                if served.deployment == deployment:
+                    return served.region
+        return ""
+
+
+_gateway: Gateway | None = None
+
+
+def current_gateway() -> Gateway:
+    """The process's gateway; ``config.asgi`` starts it before the first request."""
+    if _gateway is None:
+        raise RuntimeError("The gateway has not been started.")
+    return _gateway
+
+
+async def start_gateway() -> Gateway:
+    global _gateway  # noqa: PLW0603 - one a process, shared by HTTP and WebSocket
+    _gateway = Gateway()
+    await _gateway.start()
+    return _gateway

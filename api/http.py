@@ -1,0 +1,135 @@
+"""The little of HTTP that the token path needs, on raw ASGI."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.conf import settings
+
+from api.errors import MalformedBody
+from inference.errors import InvalidRequest, RequestTimedOut
+
+Scope = dict[str, Any]
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+Headers = list[tuple[bytes, bytes]]
+
+JSON = (b"content-type", b"application/json")
+EVENT_STREAM = [
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+    # nginx would otherwise gather tokens into pages.
+    (b"x-accel-buffering", b"no"),
+]
+
+
+class BodyTooLarge(InvalidRequest):
+    status = 413
+    code = "request_too_large"
+
+
+class UnsupportedContentType(InvalidRequest):
+    status = 415
+    code = "unsupported_content_type"
+
+
+@dataclass
+class Request:
+    """One HTTP request; ``request_id`` is minted here, whatever the client sent."""
+
+    scope: Scope
+    receive: Receive
+    started_at: float = field(default_factory=time.monotonic)
+    request_id: str = field(default_factory=lambda: secrets.token_hex(12))
+    organization: str = ""  # public id, once known; for the access line
+    # Set when the client has gone; what runs for it is cancelled.
+    disconnected: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def header(self, name: bytes) -> bytes | None:
+        for key, value in self.scope["headers"]:
+            if key == name:
+                return bytes(value)
+        return None
+
+    async def json_body(self) -> bytes:
+        """The whole body, bounded in size and time."""
+        content_type = (
+            (self.header(b"content-type") or b"").partition(b";")[0].strip().lower()
+        )
+        if content_type != b"application/json":
+            raise UnsupportedContentType(
+                "Send the request's body as JSON with the header 'Content-Type: application/json'."
+            )
+        declared = self.header(b"content-length")
+        if (
+            declared is not None
+            and declared.isdigit()
+            and int(declared) > settings.MAX_BODY_BYTES
+        ):
+            raise _too_large()
+        message = await self._next_part()
+        body = message.get("body", b"")
+        if message.get("more_body"):
+            body = await self._rest(body)
+        if not body:
+            raise MalformedBody("The request has no body. Send a JSON object.")
+        return bytes(body)
+
+    async def _rest(self, first: bytes) -> bytes:
+        parts, size = [first], len(first)
+        deadline = time.monotonic() + settings.BODY_TIMEOUT_S
+        while True:
+            message = await self._next_part(deadline - time.monotonic())
+            parts.append(message.get("body", b""))
+            size += len(parts[-1])
+            if size > settings.MAX_BODY_BYTES:
+                raise _too_large()
+            if not message.get("more_body"):
+                return b"".join(parts)
+
+    async def _next_part(self, timeout_s: float | None = None) -> dict[str, Any]:
+        try:
+            message = await asyncio.wait_for(
+                self.receive(),
+                settings.BODY_TIMEOUT_S if timeout_s is None else timeout_s,
+            )
+        except TimeoutError:
+            raise _slow_body() from None
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnected
+        return message
+
+
+@dataclass
+class Response:
+    """``stream`` yields body parts; without it ``body`` is all."""
+
+    status: int
+    headers: Headers
+    body: bytes = b""
+    stream: AsyncIterator[bytes] | None = None
+
+
+class ClientDisconnected(Exception):  # noqa: N818 - an event, not a fault
+    """The client went away before it had sent its request."""
+
+
+def _too_large() -> BodyTooLarge:
+    return BodyTooLarge(
+        f"The request's body is larger than {settings.MAX_BODY_BYTES} bytes."
+    )
+
+
+def _slow_body() -> RequestTimedOut:
+    error = RequestTimedOut("The request's body did not arrive in time.")
+    error.status, error.kind = 408, "invalid_request_error"
+    return error
+
+
+def json_response(body: bytes, headers: Headers = []) -> Response:  # noqa: B006 - never changed
+    return Response(200, [JSON, *headers], body)

@@ -1,0 +1,416 @@
+"""One inference request from admission to settlement: the order of design.md section 4.
+
+A handler authenticates, validates and counts, then opens a ``Run``. Leaving the
+run settles it exactly once, whatever happened: finished, refused by the engine,
+blocked, or left by its client.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import logging
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from types import TracebackType
+
+import msgspec
+from django.conf import settings
+
+from api.gateway import Gateway
+from billing.usage import UsageReport
+from inference import metrics, screening
+from inference.dispatch import Job, Output, Sequence
+from inference.errors import ContentBlocked, InferenceError
+from inference.holds import HoldNote, encode_note
+from inference.registry import ModelEntry, Served
+from inference.response_cache import CachedAnswer, CachedChoice, is_cacheable, key_of
+from inference.wire import Sampling
+from tenants.errors import RateHeaders
+from tenants.principal import Principal
+
+log = logging.getLogger(__name__)
+
+# Charged to token rates when a request does not say max_tokens; what it really
+# used is put right when it ends.
+EXPECTED_OUTPUT_TOKENS = 256
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to run, decided and validated."""
+
+    request_id: str
+    endpoint: str
+    principal: Principal
+    entry: ModelEntry
+    candidates: tuple[Served, ...]
+    prompts: list[list[int]]
+    sampling: Sampling | None  # None: embeddings
+    n: int = 1
+    screened_text: str = ""
+    has_output_limit: bool = False  # whether the client said max_tokens
+    cache_ttl_s: int = 0
+    started_at: float = field(default_factory=time.monotonic)
+
+    @property
+    def prompt_tokens(self) -> int:
+        return sum(map(len, self.prompts))
+
+    @property
+    def most_output_tokens(self) -> int:
+        if self.sampling is None:
+            return 0
+        return self.sampling.max_tokens * self.n * len(self.prompts)
+
+    @property
+    def expected_output_tokens(self) -> int:
+        if self.has_output_limit:
+            return self.most_output_tokens
+        return min(
+            self.most_output_tokens, EXPECTED_OUTPUT_TOKENS * self.n * len(self.prompts)
+        )
+
+
+@dataclass(slots=True)
+class Part:
+    """Some output of choice ``index``, ready for the client."""
+
+    index: int
+    output: Output
+
+
+class Run:
+    """``async with Run(gateway, plan) as run``, then iterate ``run.parts()``."""
+
+    def __init__(self, gateway: Gateway, plan: Plan):
+        self.plan = plan
+        self._gateway = gateway
+        self._sequences: list[Sequence] = []
+        self._screens: list[screening.OutputScreen] = []
+        self._flags: list[str] = []
+        self._cached: CachedAnswer | None = None
+        self._cache_key = ""
+        self._texts: list[list[str]] = []
+        self._finish_reasons: dict[int, str] = {}
+        self._status = "failed"
+        self.rate_headers: RateHeaders = []
+        self.admitted_at = time.time()
+        self._is_settled = False
+
+    # --- Opening: admit, screen, cache, dispatch ------------------------------------
+
+    async def __aenter__(self) -> Run:
+        plan, principal = self.plan, self.plan.principal
+        note = HoldNote(
+            self._gateway.name,
+            principal.organization,
+            principal.project,
+            principal.api_key,
+            plan.entry.name,
+            plan.endpoint,
+            self.admitted_at,
+        )
+        hold = await self._gateway.admission.admit(
+            principal,
+            plan.request_id,
+            expected_tokens=plan.prompt_tokens + plan.expected_output_tokens,
+            most_tokens=plan.prompt_tokens + plan.most_output_tokens,
+            note=encode_note(note),
+        )
+        self.rate_headers = hold.headers
+        try:
+            self._screen_input()
+            await self._look_in_cache()
+            if self._cached is None:
+                self._dispatch()
+        except BaseException:
+            await self._close()
+            raise
+        return self
+
+    def _screen_input(self) -> None:
+        policy = self.plan.principal.screening_policy
+        if policy == "allow" or not self.plan.screened_text:
+            return
+        self._flags = screening.find(self.plan.screened_text)
+        if not self._flags:
+            return
+        for category in self._flags:
+            metrics.SCREENED.labels(category, policy).inc()
+        if policy == "block":
+            self._status = "blocked"
+            raise ContentBlocked(
+                f"The request contains {', '.join(self._flags)}, which your organization's "
+                "policy does not allow."
+            )
+
+    async def _look_in_cache(self) -> None:
+        plan = self.plan
+        if (
+            not plan.cache_ttl_s
+            or plan.sampling is None
+            or not is_cacheable(plan.sampling)
+        ):
+            return
+        organization = plan.principal.organization
+        self._cache_key = key_of(
+            organization,
+            plan.candidates[0].version,
+            plan.prompts,
+            plan.sampling,
+            plan.n,
+        )
+        self._cached = await self._gateway.cache.get(self._cache_key, organization)
+
+    def _dispatch(self) -> None:
+        plan, principal = self.plan, self.plan.principal
+        salt = cache_salt(principal.organization)
+        for prompt_index, prompt in enumerate(plan.prompts):
+            for choice in range(plan.n):
+                job = Job(
+                    request_id=f"{plan.request_id}/{prompt_index}.{choice}",
+                    organization=principal.organization,
+                    weight=principal.fair_share_weight,
+                    prompt_ids=prompt,
+                    sampling=_seeded(plan.sampling, choice),
+                    cache_salt=salt,
+                    candidates=plan.candidates,
+                    region=principal.region,
+                    must_stay_in_region=principal.data_residency,
+                )
+                self._sequences.append(self._gateway.dispatcher.submit(job))
+                self._screens.append(screening.OutputScreen(principal.screening_policy))
+                self._texts.append([])
+        metrics.OVERHEAD.observe(time.monotonic() - plan.started_at)
+
+    # --- Running -----------------------------------------------------------------------
+
+    async def parts(self) -> AsyncIterator[Part]:
+        """Output as it comes; each choice's last part has a ``finish_reason``."""
+        if self._cached is not None:
+            for index, choice in enumerate(self._cached.choices):
+                yield Part(
+                    index, Output([], choice.text, finish_reason=choice.finish_reason)
+                )
+        elif len(self._sequences) == 1:
+            async for part in self._follow(0):
+                yield part
+        else:
+            async for part in self._follow_all():
+                yield part
+        self._status = "completed"
+
+    async def _follow(self, index: int) -> AsyncIterator[Part]:
+        sequence, screen = self._sequences[index], self._screens[index]
+        is_done = False
+        while not is_done:
+            output = await sequence.next_output()
+            is_done = bool(output.finish_reason)
+            if screen.is_looking:
+                output.text, blocked = screen.feed(output.text, is_last=is_done)
+                if blocked:
+                    self._block(blocked)
+            if self._cache_key:
+                self._texts[index].append(output.text)
+                self._finish_reasons[index] = output.finish_reason
+            if output.text or output.token_ids or is_done:
+                yield Part(index, output)
+
+    async def _follow_all(self) -> AsyncIterator[Part]:
+        """Parts of several sequences in the order in which they come."""
+        queue: asyncio.Queue[Part | BaseException | None] = asyncio.Queue()
+
+        async def pump(index: int) -> None:
+            try:
+                async for part in self._follow(index):
+                    queue.put_nowait(part)
+                queue.put_nowait(None)
+            except InferenceError as error:
+                queue.put_nowait(error)
+
+        tasks = [
+            asyncio.create_task(pump(index)) for index in range(len(self._sequences))
+        ]
+        try:
+            running = len(tasks)
+            while running:
+                item = await queue.get()
+                if item is None:
+                    running -= 1
+                elif isinstance(item, BaseException):
+                    raise item
+                else:
+                    yield item
+        finally:
+            for task in tasks:
+                task.cancel()
+
+    def _block(self, categories: list[str]) -> None:
+        self._status = "blocked"
+        self._flags += [
+            category for category in categories if category not in self._flags
+        ]
+        for category in categories:
+            metrics.SCREENED.labels(category, "block").inc()
+        raise ContentBlocked(
+            f"The answer was ended: it contained {', '.join(categories)}, which your "
+            "organization's policy does not allow."
+        )
+
+    # --- What was used -----------------------------------------------------------------
+
+    @property
+    def completion_tokens(self) -> int:
+        if self._cached is not None:
+            return sum(choice.tokens for choice in self._cached.choices)
+        return sum(len(sequence.output_ids) for sequence in self._sequences)
+
+    @property
+    def cached_tokens(self) -> int:
+        if self._cached is not None:
+            return self.plan.prompt_tokens
+        # Choices of one prompt share it; the prompt is billed, and cached, once.
+        firsts = self._sequences[:: self.plan.n]
+        return sum(sequence.cached_tokens for sequence in firsts)
+
+    @property
+    def headers(self) -> RateHeaders:
+        """Rate limits, what answered, and how: for the response's head."""
+        served = self._served()
+        headers = [
+            *self.rate_headers,
+            (b"x-sluice-model-version", served.version_label.encode()),
+        ]
+        if self._cached is not None:
+            headers += [
+                (b"x-sluice-cache", b"hit"),
+                (b"age", b"%d" % self._cached.age_s),
+                (b"x-sluice-cache-source", self._cached.source_request.encode()),
+            ]
+        elif self._cache_key:
+            headers.append((b"x-sluice-cache", b"miss"))
+        if settings.ENGINE == "simulated":
+            headers.append((b"x-sluice-engine", b"simulated"))
+        return headers
+
+    def _served(self) -> Served:
+        for sequence in self._sequences:
+            if sequence.served is not None:
+                return sequence.served
+        return self.plan.candidates[0]
+
+    # --- Closing: settle once -------------------------------------------------------------
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if isinstance(error, asyncio.CancelledError | GeneratorExit):
+            self._status = "cancelled"
+        await self.settle()
+
+    async def settle(self) -> None:
+        """Settle now, before the answer's last byte: a client that sees its answer end
+        may start the next request at once and must find its place free."""
+        if not self._is_settled:
+            self._is_settled = True
+            # A cancelled request must still be settled, so the work is its own task.
+            await asyncio.shield(asyncio.create_task(self._close()))
+
+    async def _close(self) -> None:
+        self._is_settled = True
+        for sequence in self._sequences:
+            self._gateway.dispatcher.cancel(sequence)
+        for screen in self._screens:
+            for category in screen.findings():
+                if category not in self._flags:
+                    self._flags.append(category)
+                    metrics.SCREENED.labels(category, "flag").inc()
+        self._observe()
+        await self._gateway.settlement.settle(self._report())
+        if self._status == "completed" and self._cache_key and self._cached is None:
+            await self._keep_answer()
+
+    async def _keep_answer(self) -> None:
+        choices = [
+            CachedChoice(
+                "".join(texts), len(sequence.output_ids), self._finish_reasons[index]
+            )
+            for index, (texts, sequence) in enumerate(
+                zip(self._texts, self._sequences, strict=True)
+            )
+        ]
+        answer = CachedAnswer(
+            self.plan.principal.organization, self.plan.request_id, time.time(), choices
+        )
+        await self._gateway.cache.put(self._cache_key, answer, self.plan.cache_ttl_s)
+
+    def _report(self) -> UsageReport:
+        plan, principal = self.plan, self.plan.principal
+        completion = self.completion_tokens
+        # Nothing came out, or the platform failed: nothing is billed.
+        is_free = self._status == "failed" or (
+            plan.sampling is not None
+            and completion == 0
+            and self._status != "completed"
+        )
+        first = self._first_output_s()
+        return UsageReport(
+            request_id=plan.request_id,
+            organization=principal.organization,
+            project=principal.project,
+            api_key=principal.api_key,
+            model=plan.entry.name,
+            endpoint=plan.endpoint,
+            status=self._status,
+            source="gateway",
+            prompt_tokens=0 if is_free else plan.prompt_tokens,
+            cached_tokens=0 if is_free else self.cached_tokens,
+            completion_tokens=0 if is_free else completion,
+            started_at=self.admitted_at,
+            time_to_first_token_ms=None if first is None else int(first * 1000),
+            duration_ms=int((time.monotonic() - plan.started_at) * 1000),
+            replica=self._sequences[0].replica if self._sequences else "",
+            cache_hit=self._cached is not None,
+            flags=self._flags,
+        )
+
+    def _first_output_s(self) -> float | None:
+        firsts = [
+            s.first_output_at for s in self._sequences if s.first_output_at is not None
+        ]
+        return min(firsts) - self.plan.started_at if firsts else None
+
+    def _observe(self) -> None:
+        plan, model = self.plan, self.plan.entry.name
+        duration = time.monotonic() - plan.started_at
+        error = "" if self._status == "completed" else self._status
+        metrics.REQUEST_DURATION.labels(plan.endpoint, model, error).observe(duration)
+        first = self._first_output_s()
+        completion = self.completion_tokens
+        metrics.TOKEN_USAGE.labels("input", model).observe(plan.prompt_tokens)
+        metrics.TOKEN_USAGE.labels("output", model).observe(completion)
+        if first is not None:
+            metrics.TIME_TO_FIRST_TOKEN.labels(model).observe(first)
+            if completion > 1:
+                metrics.TIME_PER_OUTPUT_TOKEN.labels(model).observe(
+                    (duration - first) / (completion - 1)
+                )
+
+
+def cache_salt(organization: int) -> str:
+    """Separates KV-cache blocks of organizations inside one engine."""
+    return hmac.digest(
+        settings.CACHE_SALT_SECRET.encode(), b"kv:%d" % organization, "sha256"
+    ).hex()[:32]
+
+
+def _seeded(sampling: Sampling | None, choice: int) -> Sampling | None:
+    """Choices of one seeded request differ, and differ the same way every time."""
+    if sampling is None or sampling.seed is None or choice == 0:
+        return sampling
+    return msgspec.structs.replace(sampling, seed=(sampling.seed + choice) % 2**63)

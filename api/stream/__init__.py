@@ -1,0 +1,1 @@
+"""The WebSocket ``/v1/stream``: several requests at once on one connection."""

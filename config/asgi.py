@@ -1,0 +1,60 @@
+"""The web process: token path, WebSocket and Django, with one gateway among them."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+
+from django.core.asgi import get_asgi_application
+
+django_application = get_asgi_application()
+
+from channels.routing import URLRouter
+from django.urls import path
+
+import config.celery  # noqa: F401 - makes the Celery app current, for the dispatcher
+from api.asgi import is_token_path, token_path
+from api.gateway import Gateway, start_gateway
+from api.http import Receive, Scope, Send
+from api.stream.consumer import StreamConsumer
+
+websocket_application = URLRouter([path("v1/stream", StreamConsumer.as_asgi())])
+
+
+async def application(scope: Scope, receive: Receive, send: Send) -> None:
+    if scope["type"] == "http":
+        if is_token_path(scope["path"]):
+            await token_path(scope, receive, send)
+        else:
+            await django_application(scope, receive, send)  # type: ignore[arg-type]
+    elif scope["type"] == "websocket":
+        await _websocket(scope, receive, send)
+    elif scope["type"] == "lifespan":
+        await _lifespan(receive, send)
+
+
+async def _websocket(scope: Scope, receive: Receive, send: Send) -> None:
+    if scope["path"] != "/v1/stream":
+        await receive()
+        await send({"type": "websocket.close", "code": 4404})
+        return
+    await websocket_application(scope, receive, send)
+
+
+async def _lifespan(receive: Receive, send: Send) -> None:
+    gateway: Gateway | None = None
+    while True:
+        message = await receive()
+        if message["type"] == "lifespan.startup":
+            try:
+                gateway = await start_gateway()
+            except Exception as error:  # the server must hear of it, and end
+                await send({"type": "lifespan.startup.failed", "message": repr(error)})
+                raise
+            await send({"type": "lifespan.startup.complete"})
+        elif message["type"] == "lifespan.shutdown":
+            if gateway is not None:
+                await gateway.stop()
+            await send({"type": "lifespan.shutdown.complete"})
+            return

@@ -1,0 +1,105 @@
+"""One sequence as its caller sees it: an uninterrupted stream, wherever it runs."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+
+from inference.errors import InferenceError
+from inference.registry import Served
+from inference.wire import Delta, Logprob, Sampling
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What to run: everything is decided and validated, ids are final."""
+
+    request_id: str
+    organization: int
+    weight: int
+    prompt_ids: list[int]
+    sampling: Sampling | None  # None: an embedding
+    cache_salt: str
+    candidates: tuple[Served, ...]  # deployments, best first
+    region: str = ""
+    must_stay_in_region: bool = False
+
+
+@dataclass(slots=True)
+class Output:
+    """What arrived since the caller last asked; several deltas may be merged."""
+
+    token_ids: list[int]
+    text: str
+    logprobs: list[Logprob] | None = None
+    finish_reason: str = ""
+    embedding: bytes = b""
+
+
+@dataclass(slots=True)
+class Sequence:
+    """Iterate with ``next_output`` until it has a ``finish_reason``; errors are raised."""
+
+    job: Job
+    attempt: int = 1
+    replica: str = ""
+    incarnation: str = ""
+    served: Served | None = None
+    output_ids: list[int] = field(default_factory=list)
+    cached_tokens: int = 0
+    started_at: float = field(default_factory=time.monotonic)
+    first_output_at: float | None = None
+    is_done: bool = False
+    parked_since: float | None = None
+    excluded: set[str] = field(default_factory=set)
+    _pending: Output | None = None
+    _error: InferenceError | None = None
+    _waiter: asyncio.Future[None] | None = None
+
+    async def next_output(self) -> Output:
+        """The next part of the output. Raises what ended the sequence, if anything did."""
+        while self._pending is None:
+            if self._error is not None:
+                raise self._error
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+        output, self._pending = self._pending, None
+        return output
+
+    def accept(self, delta: Delta) -> None:
+        """Take a delta that continues exactly where the output stands."""
+        if self.first_output_at is None:
+            self.first_output_at = time.monotonic()
+            self.cached_tokens = min(delta.cached_tokens, len(self.job.prompt_ids))
+        self.output_ids += delta.token_ids
+        pending = self._pending
+        if pending is None:
+            self._pending = Output(
+                delta.token_ids,
+                delta.text,
+                delta.logprobs,
+                delta.finish_reason,
+                delta.embedding,
+            )
+        else:  # the caller is slower than the engine: one part instead of two
+            pending.token_ids = pending.token_ids + delta.token_ids
+            pending.text += delta.text
+            if delta.logprobs:
+                pending.logprobs = (pending.logprobs or []) + delta.logprobs
+            pending.finish_reason = delta.finish_reason
+        if delta.finish_reason:
+            self.is_done = True
+        self._notify()
+
+    def fail(self, error: InferenceError) -> None:
+        self.is_done = True
+        self._error = error
+        self._notify()
+
+    def _notify(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)

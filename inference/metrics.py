@@ -1,0 +1,52 @@
+"""What a gateway counts: OpenTelemetry GenAI names (dots as underscores), and our own."""
+
+from prometheus_client import Counter, Gauge, Histogram
+
+_SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 40, 80, 160, 320)
+_TOKENS = tuple(
+    4**power for power in range(14)
+)  # 1 to 67,108,864, as the convention says
+
+REQUEST_DURATION = Histogram(
+    "gen_ai_server_request_duration_seconds",
+    "From the request's last byte to the answer's",
+    ["gen_ai_operation_name", "gen_ai_request_model", "error_type"],
+    buckets=_SECONDS,
+)
+TIME_TO_FIRST_TOKEN = Histogram(
+    "gen_ai_server_time_to_first_token_seconds",
+    "From the request's last byte to the first token",
+    ["gen_ai_request_model"],
+    buckets=_SECONDS,
+)
+TIME_PER_OUTPUT_TOKEN = Histogram(
+    "gen_ai_server_time_per_output_token_seconds",
+    "Mean time of an output token after the first",
+    ["gen_ai_request_model"],
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1),
+)
+TOKEN_USAGE = Histogram(
+    "gen_ai_client_token_usage",
+    "Tokens of a request",
+    ["gen_ai_token_type", "gen_ai_request_model"],
+    buckets=_TOKENS,
+)
+OVERHEAD = Histogram(
+    "sluice_gateway_overhead_seconds",
+    "Our part before a request leaves for a replica: authentication to dispatch",
+    buckets=(0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5),
+)
+IN_FLIGHT = Gauge("sluice_gateway_in_flight_requests", "Requests this gateway holds")
+REFUSED = Counter("sluice_gateway_refused_requests", "Requests refused", ["code"])
+CONTINUED = Counter(
+    "sluice_gateway_continued_sequences",
+    "Sequences continued on another replica",
+    ["reason"],
+)
+UNSETTLED = Gauge("sluice_gateway_unsettled_requests", "Settlements waiting for Redis")
+CACHE = Counter("sluice_response_cache_lookups", "Response cache look-ups", ["result"])
+BATCHES = Counter("sluice_gateway_batches", "Celery messages sent to replicas")
+BATCHED = Counter("sluice_gateway_batched_sequences", "Sequences in those messages")
+SCREENED = Counter(
+    "sluice_screened_texts", "Texts with a finding", ["category", "effect"]
+)

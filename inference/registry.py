@@ -1,0 +1,184 @@
+"""What is served, as an in-memory snapshot that every request resolves against.
+
+Read from PostgreSQL at start, on every NOTIFY of a change and twice a minute;
+requests never query it. A version's prompt renderer is loaded with it, so a
+snapshot is complete before the first request sees it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psycopg
+from asgiref.sync import sync_to_async
+from django.conf import settings
+from django.db import Error as DatabaseError
+from django.db import connection
+
+from inference.errors import ModelNotFound, StoreError
+from inference.models import Deployment, Model, ModelAlias
+from inference.prompts import PromptRenderer
+from tenants.authentication import listen
+
+log = logging.getLogger(__name__)
+
+CHANNEL = "registry_changed"
+REFRESH_S = 30.0
+
+
+@dataclass(frozen=True)
+class Served:
+    """One deployment with all that a request needs to know of it."""
+
+    deployment: int
+    name: str
+    version: int
+    version_label: str
+    region: str
+    batching_profile: str
+    traffic_weight: int
+    max_context_tokens: int
+    embedding_dimensions: int | None
+    renderer: PromptRenderer
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    name: str
+    kind: str
+    owned_by: str
+    created: int
+    fallback: str | None
+    deployments: tuple[Served, ...] = ()
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    models: dict[str, ModelEntry] = field(default_factory=dict)
+    aliases: dict[str, str] = field(default_factory=dict)
+
+    def find(self, name: str) -> ModelEntry:
+        """A served model by its name or an alias of it, or ModelNotFound."""
+        entry = self.models.get(self.aliases.get(name, name))
+        if entry is None:
+            raise ModelNotFound(
+                f"The model `{name[:120]}` does not exist or you do not have access to it."
+            )
+        return entry
+
+    def resolve(self, entry: ModelEntry, organization: int) -> list[Served]:
+        """The deployments for this organization's request, best first.
+
+        Traffic weights split organizations, not requests: one organization stays
+        with one version while weights stay. The others follow as fallbacks.
+        """
+        weighted = [served for served in entry.deployments if served.traffic_weight > 0]
+        total = sum(served.traffic_weight for served in weighted)
+        if len(weighted) < 2:
+            return list(weighted or entry.deployments)
+        digest = hashlib.blake2b(
+            f"{entry.name}:{organization}".encode(), digest_size=8
+        ).digest()
+        point = int.from_bytes(digest, "big") % total
+        for served in weighted:
+            point -= served.traffic_weight
+            if point < 0:
+                return [served, *(other for other in weighted if other is not served)]
+        return weighted
+
+
+class Registry:
+    """Keeps ``snapshot`` fresh; ``run`` is a task of the gateway."""
+
+    def __init__(self) -> None:
+        self.snapshot = Snapshot()
+        self._renderers: dict[Path, PromptRenderer] = {}
+        self._changed = asyncio.Event()
+
+    async def refresh(self) -> None:
+        self.snapshot = await sync_to_async(self._load, thread_sensitive=False)()
+
+    async def run(self) -> None:
+        listener = asyncio.create_task(
+            listen(
+                CHANNEL, lambda _: self._changed.set(), lambda _: self._changed.set()
+            )
+        )
+        try:
+            while True:
+                try:
+                    await asyncio.wait_for(self._changed.wait(), REFRESH_S)
+                except TimeoutError:
+                    pass
+                self._changed.clear()
+                try:
+                    await self.refresh()
+                except (DatabaseError, psycopg.Error, OSError) as error:
+                    # The last snapshot still serves; the next change or half minute retries.
+                    log.warning("registry.refresh_failed", extra={"error": repr(error)})
+        finally:
+            listener.cancel()
+
+    def _load(self) -> Snapshot:
+        try:
+            return self._read()
+        finally:
+            connection.close()
+
+    def _read(self) -> Snapshot:
+        served: dict[int, list[Served]] = {}
+        rows = Deployment.objects.filter(is_enabled=True).select_related(
+            "version__model"
+        )
+        for row in rows.order_by("pk"):
+            try:
+                entry = self._served(row)
+            except (StoreError, OSError) as error:
+                log.error(
+                    "registry.version_unreadable",
+                    extra={"deployment": row.name, "error": str(error)},
+                )
+                continue
+            served.setdefault(row.version.model_id, []).append(entry)
+        models = {
+            model.name: ModelEntry(
+                name=model.name,
+                kind=model.kind,
+                owned_by=model.owned_by,
+                created=int(model.created_at.timestamp()),
+                fallback=model.fallback.name if model.fallback else None,
+                deployments=tuple(served[model.pk]),
+            )
+            for model in Model.objects.filter(is_enabled=True).select_related(
+                "fallback"
+            )
+            if model.pk in served
+        }
+        aliases = {
+            alias.name: alias.model.name
+            for alias in ModelAlias.objects.select_related("model")
+        }
+        return Snapshot(models, aliases)
+
+    def _served(self, row: Deployment) -> Served:
+        version = row.version
+        folder = Path(settings.MODEL_STORE) / version.path
+        renderer = self._renderers.get(folder)
+        if renderer is None:
+            renderer = self._renderers[folder] = PromptRenderer.load(folder)
+        return Served(
+            deployment=row.pk,
+            name=row.name,
+            version=version.pk,
+            version_label=f"{version.model.name}@{version.version}",
+            region=row.region,
+            batching_profile=row.batching_profile,
+            traffic_weight=row.traffic_weight,
+            max_context_tokens=version.max_context_tokens,
+            embedding_dimensions=version.embedding_dimensions,
+            renderer=renderer,
+        )

@@ -1,0 +1,126 @@
+"""Ending requests: the hold is released and the usage report appended, for certain.
+
+One attempt is made at once. When Redis does not answer, the settlement waits in
+memory and is tried again; what a stopping process could not deliver it leaves in
+a file that the next gateway on this machine picks up. The ledger counts a
+request id once, so delivering twice is harmless.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+from collections import deque
+from pathlib import Path
+
+import msgspec
+from django.conf import settings
+from redis.exceptions import RedisError
+
+from billing.usage import UsageReport, decode_report, encode_report
+from inference import metrics
+from tenants.admission import Admission
+
+log = logging.getLogger(__name__)
+
+# How long an answer may wait for its settlement before it goes out unsettled.
+PATIENCE_S = 0.5
+RETRY_S = (0.1, 5.0)
+MOST_WAITING = 200_000
+
+
+class Settlement:
+    """``run`` retries for ever as a task; ``stop`` delivers or saves what is left."""
+
+    def __init__(self, admission: Admission, gateway: str):
+        self._admission = admission
+        self._waiting: deque[UsageReport] = deque()
+        self._wake = asyncio.Event()
+        self._folder = Path(settings.STATE_DIR) / "unsettled"
+        self._file = self._folder / f"{gateway}.msgpack"
+
+    async def settle(self, report: UsageReport) -> None:
+        """End one request. Returns when it is settled, or queued because Redis is away."""
+        try:
+            await asyncio.wait_for(self._deliver(report), PATIENCE_S)
+        except (RedisError, OSError, TimeoutError) as error:
+            log.warning(
+                "settlement.queued",
+                extra={"request_id": report.request_id, "error": repr(error)},
+            )
+            self._queue(report)
+
+    async def run(self) -> None:
+        delay = RETRY_S[0]
+        self._load_saved()
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._waiting:
+                try:
+                    await asyncio.wait_for(self._deliver(self._waiting[0]), 5)
+                except (RedisError, OSError, TimeoutError):
+                    await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311
+                    delay = min(delay * 2, RETRY_S[1])
+                else:
+                    delay = RETRY_S[0]
+                    self._waiting.popleft()
+                    metrics.UNSETTLED.set(len(self._waiting))
+
+    async def stop(self) -> None:
+        """Call when no request is left and ``run`` is cancelled."""
+        while self._waiting:
+            try:
+                await asyncio.wait_for(self._deliver(self._waiting[0]), 1)
+            except (RedisError, OSError, TimeoutError):
+                self._save()
+                return
+            self._waiting.popleft()
+
+    async def _deliver(self, report: UsageReport) -> None:
+        used = report.prompt_tokens + report.completion_tokens
+        await self._admission.settle(report.request_id, used, encode_report(report))
+
+    def _queue(self, report: UsageReport) -> None:
+        if len(self._waiting) >= MOST_WAITING:
+            self._save()
+        self._waiting.append(report)
+        metrics.UNSETTLED.set(len(self._waiting))
+        self._wake.set()
+
+    def _save(self) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with open(self._file, "ab", opener=lambda p, f: os.open(p, f, 0o600)) as file:
+            for report in self._waiting:
+                content = encode_report(report)
+                file.write(len(content).to_bytes(4, "big") + content)
+        log.warning("settlement.saved", extra={"reports": len(self._waiting)})
+        self._waiting.clear()
+
+    def _load_saved(self) -> None:
+        """Take over what gateways that stopped before us could not deliver."""
+        for path in (
+            sorted(self._folder.glob("*.msgpack")) if self._folder.is_dir() else []
+        ):
+            mine = path.with_suffix(f".{os.getpid()}.taken")
+            try:
+                path.rename(mine)  # atomic: of two gateways that start, one gets it
+            except OSError:
+                continue
+            for report in _read_reports(mine.read_bytes()):
+                self._queue(report)
+            mine.unlink()
+
+
+def _read_reports(content: bytes) -> list[UsageReport]:
+    reports, at = [], 0
+    while at + 4 <= len(content):
+        size = int.from_bytes(content[at : at + 4], "big")
+        try:
+            reports.append(decode_report(content[at + 4 : at + 4 + size]))
+        except msgspec.MsgspecError:
+            log.error("settlement.unreadable_report", extra={"at": at})
+        at += 4 + size
+    return reports
