@@ -1,40 +1,58 @@
 """How much: usage events, versioned prices, and the double-entry ledger.
 
 Money is integer micro-dollars (1,000,000 = one US dollar). Rows of
-``UsageEvent``, ``LedgerTransaction`` and ``LedgerEntry`` are never changed or
-deleted; PostgreSQL triggers refuse it, and refuse a transaction that does not
-sum to zero (migration 0002).
+``UsageEvent``, ``LedgerTransaction``, ``LedgerEntry`` and ``RejectedReport`` are
+never changed or deleted, and a ``Price`` is never changed; PostgreSQL triggers
+refuse it, and refuse a ledger transaction that does not sum to zero (migration
+0002, docs/adr/0010-append-only-tables.md).
 """
 
 from __future__ import annotations
 
 from typing import ClassVar
 
+import msgspec
+from django.core.validators import MaxValueValidator
 from django.db import models
 from django.utils import timezone
 
 from tenants.models import ApiKey, Organization, Project
 
+# A million dollars for a million tokens: far above any market price, and low enough
+# that the cost of the largest report (intake.MAX_TOKENS) stays far within a bigint.
+MAX_RATE_MICROS = 10**12
+
 
 class Price(models.Model):
     """Price of one model from a moment on; a new price is a new row."""
 
-    model = models.SlugField(max_length=120, help_text="The model's public name.")
+    model = models.CharField(max_length=120, help_text="The model's public name.")
     effective_from = models.DateTimeField(default=timezone.now)
     input_micros_per_million = models.PositiveBigIntegerField(
-        help_text="Micro-dollars for a million prompt tokens."
+        validators=[MaxValueValidator(MAX_RATE_MICROS)],
+        help_text="Micro-dollars for a million prompt tokens.",
     )
     cached_input_micros_per_million = models.PositiveBigIntegerField(
-        help_text="The same for prompt tokens found in a cache."
+        validators=[MaxValueValidator(MAX_RATE_MICROS)],
+        help_text="The same for prompt tokens found in a cache.",
     )
     output_micros_per_million = models.PositiveBigIntegerField(
-        help_text="Micro-dollars for a million output tokens."
+        validators=[MaxValueValidator(MAX_RATE_MICROS)],
+        help_text="Micro-dollars for a million output tokens.",
     )
 
     class Meta:
         ordering: ClassVar = ["model", "-effective_from"]
         constraints: ClassVar = [
-            models.UniqueConstraint(fields=["model", "effective_from"], name="billing_price_moment")
+            models.UniqueConstraint(
+                fields=["model", "effective_from"], name="billing_price_moment"
+            ),
+            models.CheckConstraint(
+                condition=models.Q(input_micros_per_million__lte=MAX_RATE_MICROS)
+                & models.Q(cached_input_micros_per_million__lte=MAX_RATE_MICROS)
+                & models.Q(output_micros_per_million__lte=MAX_RATE_MICROS),
+                name="billing_price_within_bounds",
+            ),
         ]
 
     def __str__(self) -> str:
@@ -80,7 +98,18 @@ class UsageEvent(models.Model):
     class Meta:
         ordering: ClassVar = ["-started_at", "-pk"]
         indexes: ClassVar = [
-            models.Index(fields=["organization", "-started_at"], name="billing_usage_by_org"),
+            # Covering: sums over a period are read from the index alone.
+            models.Index(
+                fields=["organization", "-started_at"],
+                include=[
+                    "model",
+                    "prompt_tokens",
+                    "completion_tokens",
+                    "cached_tokens",
+                    "cost_micros",
+                ],
+                name="billing_usage_by_org",
+            ),
             models.Index(fields=["api_key", "-started_at"], name="billing_usage_by_key"),
         ]
         constraints: ClassVar = [
@@ -141,7 +170,12 @@ class LedgerEntry(models.Model):
     class Meta:
         verbose_name_plural = "ledger entries"
         indexes: ClassVar = [
-            models.Index(fields=["organization", "account"], name="billing_entry_by_account")
+            # Covering: a balance is read from the index alone.
+            models.Index(
+                fields=["organization", "account"],
+                include=["amount_micros"],
+                name="billing_entry_by_account",
+            )
         ]
         constraints: ClassVar = [
             models.UniqueConstraint(fields=["transaction", "account"], name="billing_entry_side")
@@ -149,3 +183,35 @@ class LedgerEntry(models.Model):
 
     def __str__(self) -> str:
         return f"{self.account} {self.amount_micros}"
+
+
+class RejectedReport(models.Model):
+    """A usage report that could not be recorded, kept whole so that nothing is lost silently.
+
+    Not a tenant's row: the organization it names may not exist. ``digest`` makes a
+    redelivered report one row.
+    """
+
+    MAX_RAW_BYTES: ClassVar[int] = 16_384
+
+    digest = models.CharField(max_length=64, unique=True, help_text="SHA-256 of the raw bytes.")
+    request_id = models.CharField(max_length=40, blank=True)
+    reason = models.CharField(max_length=200)
+    raw = models.BinaryField(help_text="The report's MessagePack, its first 16 KiB.")
+    rejected_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering: ClassVar = ["-rejected_at", "-pk"]
+        indexes: ClassVar = [models.Index(fields=["-rejected_at"], name="billing_rejected_recent")]
+
+    def __str__(self) -> str:
+        return f"{self.request_id or 'no request id'}: {self.reason}"
+
+    @property
+    def content(self) -> str:
+        """The raw report for a person to read: its decoded fields, else its bytes."""
+        raw = bytes(self.raw)
+        try:
+            return repr(msgspec.msgpack.decode(raw))
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            return repr(raw)

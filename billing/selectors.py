@@ -1,0 +1,196 @@
+"""Shared reads of billing: an organization's usage, its balance, the ledger's health.
+
+Periods are half-open, ``start <= started_at < end``, with aware datetimes; days
+are UTC days. Counts include every request, also failed and blocked ones; they
+have cost 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+from django.db import connection
+from django.db.models import Count, F, QuerySet, Sum
+from django.db.models.functions import TruncDate
+
+from billing.models import LedgerEntry, UsageEvent
+from tenants.models import Organization
+
+
+@dataclass(frozen=True)
+class UsageSummary:
+    requests: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+    cost_micros: int = 0
+
+
+@dataclass(frozen=True)
+class DayUsage:
+    day: date
+    requests: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost_micros: int = 0
+
+
+@dataclass(frozen=True)
+class ModelUsage:
+    model: str
+    requests: int
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int
+    cost_micros: int
+
+
+def usage_summary(organization: Organization, start: datetime, end: datetime) -> UsageSummary:
+    """Everything an organization used in the period."""
+    return UsageSummary(**_events(organization, start, end).aggregate(**_totals()))
+
+
+def usage_by_day(organization: Organization, start: datetime, end: datetime) -> list[DayUsage]:
+    """One item for each UTC day that the period touches, oldest first; unused days are zero."""
+    rows = _grouped(_events(organization, start, end), day=TruncDate("started_at", tzinfo=UTC))
+    used = {row["day"]: row for row in rows}
+    return [_day_usage(day, used.get(day)) for day in _days(start, end)]
+
+
+def usage_by_model(organization: Organization, start: datetime, end: datetime) -> list[ModelUsage]:
+    """One item for each model that was used, the costliest first."""
+    rows = _grouped(_events(organization, start, end), name=F("model"))
+    models = [ModelUsage(model=row.pop("name"), **row) for row in rows]
+    return sorted(models, key=lambda usage: (-usage.cost_micros, usage.model))
+
+
+def recent_requests(
+    organization: Organization, start: datetime | None = None, end: datetime | None = None
+) -> QuerySet[UsageEvent]:
+    """An organization's requests, newest first, with project, key and price loaded."""
+    events = UsageEvent.objects.filter(organization=organization)
+    if start is not None:
+        events = events.filter(started_at__gte=start)
+    if end is not None:
+        events = events.filter(started_at__lt=end)
+    return events.select_related("project", "api_key", "price").defer("api_key__secret_hmac")
+
+
+def ledger_balance(organization: Organization) -> int:
+    """Micro-dollars that the organization owes: the sum of its receivable account."""
+    entries = LedgerEntry.objects.filter(
+        organization=organization, account=LedgerEntry.Account.RECEIVABLE
+    )
+    return int(entries.aggregate(total=Sum("amount_micros", default=0))["total"])
+
+
+# What must not exist: a sentence, and a query for the offenders' names.
+_LEDGER_CHECKS: tuple[tuple[str, str], ...] = (
+    (
+        "ledger transactions whose entries do not sum to zero",
+        """
+        SELECT transaction_id FROM billing_ledgerentry
+        GROUP BY transaction_id HAVING sum(amount_micros) <> 0
+        """,
+    ),
+    (
+        "ledger transactions without entries",
+        """
+        SELECT id FROM billing_ledgertransaction AS posting WHERE NOT EXISTS (
+            SELECT FROM billing_ledgerentry AS entry WHERE entry.transaction_id = posting.id)
+        """,
+    ),
+    (
+        "ledger entries of another organization than their transaction",
+        """
+        SELECT entry.id FROM billing_ledgerentry AS entry
+        JOIN billing_ledgertransaction AS posting ON posting.id = entry.transaction_id
+        WHERE entry.organization_id <> posting.organization_id
+        """,
+    ),
+    (
+        "usage with a cost that was not posted",
+        """
+        SELECT usage.request_id FROM billing_usageevent AS usage
+        WHERE usage.cost_micros > 0 AND NOT EXISTS (
+            SELECT FROM billing_ledgertransaction AS posting
+            WHERE posting.usage_event_id = usage.id)
+        """,
+    ),
+    (
+        "usage postings without usage, or of another request or organization",
+        """
+        SELECT posting.reference FROM billing_ledgertransaction AS posting
+        LEFT JOIN billing_usageevent AS usage ON usage.id = posting.usage_event_id
+        WHERE posting.kind = 'usage' AND (
+            usage.id IS NULL OR usage.request_id <> posting.reference
+            OR usage.organization_id <> posting.organization_id)
+        """,
+    ),
+    (
+        "usage postings whose receivable is not the cost of the usage",
+        """
+        SELECT usage.request_id FROM billing_ledgertransaction AS posting
+        JOIN billing_usageevent AS usage ON usage.id = posting.usage_event_id
+        LEFT JOIN billing_ledgerentry AS entry
+            ON entry.transaction_id = posting.id AND entry.account = 'receivable'
+        WHERE posting.kind = 'usage'
+            AND entry.amount_micros IS DISTINCT FROM usage.cost_micros
+        """,
+    ),
+)
+_SHOWN = 10
+
+
+def check_ledger() -> list[str]:
+    """A sentence for each kind of problem in the ledger; none means that it is sound."""
+    problems = []
+    for sentence, offenders in _LEDGER_CHECKS:
+        with connection.cursor() as cursor:
+            cursor.execute(
+                f"SELECT name::text, count(*) OVER () FROM ({offenders}) AS found(name)"
+                " ORDER BY name LIMIT %s",
+                [_SHOWN],
+            )
+            rows = cursor.fetchall()
+        if rows:
+            names = ", ".join(name for name, _ in rows)
+            problems.append(f"{rows[0][1]} {sentence}: {names}")
+    return problems
+
+
+def _events(organization: Organization, start: datetime, end: datetime) -> QuerySet[UsageEvent]:
+    return UsageEvent.objects.filter(
+        organization=organization, started_at__gte=start, started_at__lt=end
+    )
+
+
+def _totals() -> dict[str, Any]:
+    """Aggregates under the names of ``UsageSummary``'s fields."""
+    summed = ("prompt_tokens", "completion_tokens", "cached_tokens", "cost_micros")
+    return {"requests": Count("pk")} | {name: Sum(name, default=0) for name in summed}
+
+
+def _grouped(events: QuerySet[UsageEvent], **group: Any) -> Iterator[dict[str, Any]]:
+    """``_totals`` for each value of the one ``group`` expression."""
+    rows: Any = events.order_by().values(**group).annotate(**_totals())
+    return iter(rows)
+
+
+def _day_usage(day: date, row: dict[str, Any] | None) -> DayUsage:
+    if row is None:
+        return DayUsage(day)
+    return DayUsage(
+        day, row["requests"], row["prompt_tokens"], row["completion_tokens"], row["cost_micros"]
+    )
+
+
+def _days(start: datetime, end: datetime) -> list[date]:
+    if end <= start:
+        return []
+    first = start.astimezone(UTC).date()
+    last = (end.astimezone(UTC) - timedelta(microseconds=1)).date()
+    return [first + timedelta(days=number) for number in range((last - first).days + 1)]

@@ -1,0 +1,48 @@
+"""The control worker's tasks exist under the names that beat calls, and fail quietly but loudly."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+from redis import Redis
+
+from billing.models import UsageEvent
+from billing.usage import FIELD, STREAM, encode_report
+from config.celery import app
+from tests.billing.factory import Tenant, make_report
+from workers.control import tasks
+
+
+def test_beat_calls_only_tasks_that_exist() -> None:
+    app.loader.import_default_modules()
+    scheduled = {entry["task"] for entry in app.conf.beat_schedule.values()}
+    assert {"billing.record_usage", "billing.reconcile_holds", "fleet.mirror_replicas"} <= scheduled
+    assert scheduled <= set(app.tasks)
+
+
+def test_record_usage_records(tenant: Tenant, stream: Redis) -> None:
+    stream.xadd(STREAM, {FIELD: encode_report(make_report(tenant))})
+    tasks.record_usage()
+    assert UsageEvent.objects.count() == 1
+    assert stream.xlen(STREAM) == 0
+
+
+def test_a_failure_is_logged_with_its_stack_and_counted(
+    db: None, settings: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings.REDIS_URL = "redis://127.0.0.1:9/0"
+    failures = tasks.FAILURES.labels("billing.record_usage")
+    before = failures._value.get()
+    with caplog.at_level(logging.ERROR, "workers.control.tasks"):
+        tasks.record_usage()
+    assert failures._value.get() == before + 1
+    (record,) = [r for r in caplog.records if r.name == "workers.control.tasks"]
+    assert record.exc_info is not None
+    assert "ConnectionError" in str(record.exc_info[0])
+
+
+def test_every_task_has_a_time_limit() -> None:
+    for task in (tasks.record_usage, tasks.reconcile_holds, tasks.mirror_replicas):
+        assert 0 < task.soft_time_limit < task.time_limit
