@@ -7,6 +7,15 @@ from typing import Any
 from django.conf import settings
 from django.http import HttpRequest
 
+THEMES = ("light", "dark")
+
 
 def platform(request: HttpRequest) -> dict[str, Any]:
-    return {"engine_is_simulated": settings.ENGINE == "simulated", "sluice_url": settings.SLUICE_URL}
+    # The choice travels in a cookie, so that the first byte of the page has the right colours.
+    chosen = request.COOKIES.get("theme", "")
+    return {
+        "engine_is_simulated": settings.ENGINE == "simulated",
+        "sluice_url": settings.SLUICE_URL.rstrip("/"),
+        "theme": chosen if chosen in THEMES else "",
+        "signup_is_open": settings.SIGNUP_OPEN,
+    }

@@ -1,0 +1,82 @@
+"""What holds for every page: the client's address, the security policy, errors as pages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse
+
+from portal import addresses
+from portal.views import errors
+from tenants.errors import TenantError
+
+Handler = Callable[[HttpRequest], HttpResponse]
+
+# No header can set a META entry without the HTTP_ prefix, so only we write this one.
+SCHEME_META = "SLUICE_FORWARDED_PROTO"
+
+# Our pages carry no inline script or style and load nothing from elsewhere.
+PAGES_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+    "font-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; "
+    "frame-ancestors 'none'"
+)
+# The staff admin (unfold) evaluates Alpine.js attributes and has inline scripts.
+ADMIN_POLICY = (
+    "default-src 'none'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; "
+    "style-src 'self' 'unsafe-inline'; img-src 'self' data:; font-src 'self' data:; "
+    "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+
+
+class TrustedProxyMiddleware:
+    """``REMOTE_ADDR`` and the scheme become the client's, if a trusted proxy says so."""
+
+    def __init__(self, get_response: Handler):
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        remote = request.META.get("REMOTE_ADDR") or ""
+        proxies = addresses.parse_proxies(tuple(settings.TRUSTED_PROXIES))
+        if addresses.is_trusted(remote, proxies):
+            forwarded_for = request.META.get("HTTP_X_FORWARDED_FOR", "")
+            client = addresses.client_address(remote, forwarded_for, proxies)
+            request.META["REMOTE_ADDR"] = client or remote
+            # The nearest proxy's word is the last one.
+            scheme = request.META.get("HTTP_X_FORWARDED_PROTO", "").rpartition(",")[2]
+            request.META[SCHEME_META] = scheme.strip().lower()
+        return self.get_response(request)
+
+
+class SecurityPolicyMiddleware:
+    """A strict Content-Security-Policy on every page, and what else a browser should refuse."""
+
+    def __init__(self, get_response: Handler):
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        response = self.get_response(request)
+        match = request.resolver_match
+        is_admin = match is not None and "admin" in match.app_names
+        policy = ADMIN_POLICY if is_admin else PAGES_POLICY
+        response.headers.setdefault("Content-Security-Policy", policy)
+        response.headers.setdefault(
+            "Permissions-Policy", "camera=(), geolocation=(), microphone=(), payment=(), usb=()"
+        )
+        return response
+
+
+class TenantErrorMiddleware:
+    """A room's error becomes the error page of its status, the same for absent and foreign."""
+
+    def __init__(self, get_response: Handler):
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        return self.get_response(request)
+
+    def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
+        if isinstance(error, TenantError):
+            return errors.tenant_error(request, error)
+        return None

@@ -1,0 +1,79 @@
+"""How the pages write money, numbers, times and permissions."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from django import template
+from django.utils import timezone
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from tenants import access
+from tenants.models import Membership
+
+register = template.Library()
+
+
+@register.filter
+def micros(amount: int | None) -> str:
+    """Integer micro-dollars as dollars: two decimals, up to six where they matter."""
+    amount = int(amount or 0)
+    dollars, rest = divmod(abs(amount), 1_000_000)
+    decimals = f"{rest:06d}".rstrip("0").ljust(2, "0")
+    sign = "−" if amount < 0 else ""
+    return f"{sign}${dollars:,}.{decimals}"
+
+
+@register.filter
+def thousands(amount: int | None) -> str:
+    """1234567 → 1,234,567; nothing at all is a dash."""
+    return "–" if amount is None else f"{int(amount):,}"
+
+
+@register.simple_tag
+def moment(value: datetime | None, empty: str = "Never") -> SafeString | str:
+    """``21 Nov 2026, 14:03`` in UTC, with the exact second as its title."""
+    if value is None:
+        return empty
+    value = value.astimezone(UTC)
+    return _time(value, f"{value.day} {value:%b %Y, %H:%M}")
+
+
+@register.simple_tag
+def ago(value: datetime | None, empty: str = "Never") -> SafeString | str:
+    """``3 minutes ago`` for what is recent, else the date; the exact second as its title."""
+    if value is None:
+        return empty
+    age = timezone.now() - value
+    if age < timedelta(minutes=1):
+        text = "just now"
+    elif age < timedelta(hours=1):
+        text = _plural(int(age.total_seconds() // 60), "minute")
+    elif age < timedelta(days=1):
+        text = _plural(int(age.total_seconds() // 3600), "hour")
+    elif age < timedelta(days=14):
+        text = _plural(age.days, "day")
+    else:
+        value = value.astimezone(UTC)
+        text = f"{value.day} {value:%b %Y}"
+    return _time(value.astimezone(UTC), text)
+
+
+@register.filter
+def may(membership: Membership, permission: str) -> bool:
+    """Whether to offer a control; the view checks again."""
+    return access.is_allowed(membership, permission)
+
+
+def _plural(count: int, unit: str) -> str:
+    return f"{count} {unit}{'' if count == 1 else 's'} ago"
+
+
+def _time(value: datetime, text: str) -> SafeString:
+    return format_html(
+        '<time datetime="{}" title="{} UTC">{}</time>',
+        value.isoformat(timespec="seconds"),
+        value.strftime("%Y-%m-%d %H:%M:%S"),
+        text,
+    )

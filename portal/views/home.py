@@ -1,0 +1,99 @@
+"""The way in: where ``/`` leads, the overview, another organization, the theme."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings
+from django.contrib.auth.decorators import login_required
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.utils import timezone
+from django.utils.http import url_has_allowed_host_and_scheme
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
+
+from billing import selectors as billing
+from inference import selectors as inference
+from portal.context import THEMES
+from portal.form_ids import new_key_form_id
+from portal.forms import KeyForm, OrganizationForm
+from portal.pages import LAST_ORGANIZATION, address_of, organization_page, render_page
+from portal.periods import month_to_date
+from tenants import access, actions, selectors
+from tenants.models import Membership
+
+A_YEAR_S = 365 * 24 * 3600
+
+
+@require_safe
+@never_cache
+@login_required
+def home(request: HttpRequest) -> HttpResponse:
+    """To the organization looked at last, or the oldest, or the page that makes one."""
+    ids = [m.organization.public_id for m in access.get_memberships(request.user)]
+    if not ids:
+        return redirect("organization_create")
+    last = request.session.get(LAST_ORGANIZATION)
+    return redirect("overview", last if last in ids else ids[0])
+
+
+@require_safe
+@organization_page("usage.read")
+def overview(request: HttpRequest, membership: Membership) -> HttpResponse:
+    """The first steps until there is a key, afterwards this month's figures and the limits."""
+    organization = membership.organization
+    context: dict[str, Any] = {
+        "model": inference.get_example_chat_model(),
+        "has_keys": selectors.has_api_keys(organization),
+    }
+    if context["has_keys"]:
+        month = month_to_date(timezone.now())
+        summary = billing.usage_summary(organization, month.start, month.end)
+        context["summary"] = summary
+        context["month_tokens"] = summary.prompt_tokens + summary.completion_tokens
+    else:
+        context["form"] = KeyForm(
+            projects=selectors.get_projects(organization),
+            initial={
+                "name": "My first key",
+                "form_id": new_key_form_id(request.user, organization),
+            },
+        )
+    return render_page(request, membership, "portal/overview.html", context, tab="overview")
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@never_cache
+@login_required
+def create_organization(request: HttpRequest) -> HttpResponse:
+    form = OrganizationForm(request.POST or None)
+    if request.method == "POST" and form.is_valid():
+        organization = actions.create_organization(
+            form.cleaned_data["name"], acting_user=request.user, address=address_of(request)
+        )
+        return redirect("overview", organization.public_id)
+    return render(
+        request,
+        "portal/organization_create.html",
+        {"form": form, "memberships": access.get_memberships(request.user)},
+    )
+
+
+@require_POST
+def choose_theme(request: HttpRequest) -> HttpResponse:
+    """Remember light or dark in a cookie; anything else returns to the system's choice."""
+    back = request.POST.get("next", "/")
+    if not url_has_allowed_host_and_scheme(
+        back, allowed_hosts={request.get_host()}, require_https=request.is_secure()
+    ):
+        back = "/"
+    response = redirect(back)
+    theme = request.POST.get("theme")
+    if theme in THEMES:
+        response.set_cookie(
+            "theme", theme, max_age=A_YEAR_S, samesite="Lax", secure=settings.SESSION_COOKIE_SECURE
+        )
+    else:
+        response.delete_cookie("theme", samesite="Lax")
+    return response
