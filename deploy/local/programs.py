@@ -1,0 +1,117 @@
+"""The platform's processes on one machine: what each runs, and in which order they stop."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from deploy.local import files
+from deploy.local.child import ProcessSpec
+from deploy.local.files import LOOPBACK, LocalError
+
+CHAT_DEPLOYMENT = "smollm2-135m-instruct"
+EMBEDDING_DEPLOYMENT = "all-minilm-l6-v2"
+# uvicorn would install its own handlers; this leaves Django's as they are.
+UVICORN_LOGGING = Path(__file__).with_name("uvicorn-logging.json")
+WEB_GRACE_S = 30
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What the operator chose in the environment."""
+
+    port: int
+    chat_replicas: int
+
+    @property
+    def address(self) -> str:
+        """Where this machine reaches the web process, whatever its public address."""
+        return f"http://{LOOPBACK}:{self.port}"
+
+    @property
+    def url(self) -> str:
+        return os.environ.get("SLUICE_URL") or self.address
+
+
+def read_choices() -> Choices:
+    return Choices(
+        port=_number("PORT", 8000, 1, 65_535),
+        chat_replicas=_number("CHAT_REPLICAS", 1, 0, 64),
+    )
+
+
+def _number(name: str, default: int, low: int, high: int) -> int:
+    raw = os.environ.get(name) or str(default)
+    if not raw.isdecimal() or not low <= int(raw) <= high:
+        raise LocalError(f"{name}={raw} is not a number from {low} to {high}.")
+    return int(raw)
+
+
+def plan_processes(
+    state_dir: Path, choices: Choices, environment: Mapping[str, str]
+) -> list[list[ProcessSpec]]:
+    """Groups in the order in which they stop: who takes requests in goes first."""
+    replicas = [
+        *((f"chat-{number}", CHAT_DEPLOYMENT) for number in range(1, choices.chat_replicas + 1)),
+        ("embed-1", EMBEDDING_DEPLOYMENT),
+    ]
+    return [
+        [_web(choices, environment)],
+        [_replica(state_dir, name, deployment, environment) for name, deployment in replicas],
+        [ProcessSpec("beat", (*_CELERY, "beat", "--pidfile="), environment, 10)],
+        [_control(state_dir, environment)],
+    ]
+
+
+_CELERY = (sys.executable, "-m", "celery", "-A", "config.celery")
+# Workers neither talk to each other nor wait a second at start for answers.
+_QUIET = ("--without-gossip", "--without-mingle")
+
+
+def _web(choices: Choices, environment: Mapping[str, str]) -> ProcessSpec:
+    command = (
+        sys.executable, "-m", "uvicorn", "config.asgi:application",
+        "--host", LOOPBACK, "--port", str(choices.port),
+        "--loop", "uvloop", "--http", "httptools", "--lifespan", "on",
+        "--no-access-log", "--log-config", str(UVICORN_LOGGING),
+        "--timeout-graceful-shutdown", str(WEB_GRACE_S),
+    )  # fmt: skip
+    return ProcessSpec("web", command, environment, WEB_GRACE_S + 5)
+
+
+def _replica(
+    state_dir: Path, name: str, deployment: str, environment: Mapping[str, str]
+) -> ProcessSpec:
+    command = (
+        *_CELERY,
+        "worker",
+        "-P",
+        "solo",
+        "-Q",
+        f"replica.{name}",
+        "-n",
+        f"{name}@%h",
+        *_QUIET,
+    )
+    return ProcessSpec(
+        name,
+        command,
+        {
+            **environment,
+            "REPLICA_ID": name,
+            "REPLICA_DEPLOYMENT": deployment,
+            "WORKER_METRICS_PORT": str(files.remembered_port(state_dir, name)),
+        },
+        stop_timeout_s=40,
+    )
+
+
+def _control(state_dir: Path, environment: Mapping[str, str]) -> ProcessSpec:
+    command = (
+        *_CELERY, "worker", "-P", "threads", "-c", "4", "-Q", "control", "-n", "control@%h", *_QUIET
+    )  # fmt: skip
+    metrics = {"WORKER_METRICS_PORT": str(files.remembered_port(state_dir, "control"))}
+    return ProcessSpec("control", command, {**environment, **metrics}, stop_timeout_s=30)

@@ -1,0 +1,227 @@
+"""``manage.py create_demo``: something to try at once, and ``demo.env`` to try it with.
+
+Makes, once: default plans, two organizations with an owner and a key each, a staff
+user, deployments and prices of the default models. Run again it repairs: whatever
+``demo.env`` says that no longer works (a fresh database, a revoked key, a changed
+password, a lost file) is made anew, and the rest is left as people changed it.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from pathlib import Path
+from typing import Any
+
+from allauth.account.models import EmailAddress
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError
+from django.db import transaction
+from django.utils import timezone
+
+from billing.actions import add_price
+from billing.models import Price
+from inference.actions import notify_registry_changed
+from inference.models import Deployment, ModelVersion
+from tenants import audit, keys
+from tenants.actions import create_api_key, create_organization, create_project, revoke_api_key
+from tenants.authentication import get_principal
+from tenants.identifiers import random_text
+from tenants.models import ApiKey, Membership, Organization, Plan, Project, Role, User
+
+KEY_NAME = "Demo key"
+PASSWORD_LENGTH = 24
+# name, requests and tokens a minute, concurrent requests, tokens a month, fair share
+PLANS: tuple[tuple[str, str, int | None, int | None, int | None, int | None, int], ...] = (
+    ("free", "Free", 20, 20_000, 4, 1_000_000, 1),
+    ("pay-as-you-go", "Pay-as-you-go", 6_000, 2_000_000, 256, None, 4),
+    ("enterprise", "Enterprise", 60_000, 20_000_000, 2_048, None, 16),
+)
+DEFAULT_PLAN = "pay-as-you-go"
+# Micro-dollars a million tokens: input, cached input, output. In the range that
+# providers ask for models of this size.
+PRICES = {
+    "smollm2-135m-instruct": (20_000, 10_000, 40_000),
+    "all-minilm-l6-v2": (10_000, 10_000, 0),
+}
+OWNER_EMAIL = "owner@demo.localhost"
+OTHER_EMAIL = "owner@globex.localhost"
+STAFF_EMAIL = "staff@demo.localhost"
+
+
+class Command(BaseCommand):
+    help = "Make or repair the demo organizations, and write demo.env."
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        if settings.IS_PRODUCTION:
+            raise CommandError("A demo with a superuser does not belong in production.")
+        path = Path(settings.STATE_DIR) / "demo.env"
+        known = read_exports(path)
+        create_plans()
+        create_deployments()
+        create_prices()
+        owner, owner_password = ensure_user(OWNER_EMAIL, known.get("SLUICE_OWNER_PASSWORD"))
+        _, staff_password = ensure_user(
+            STAFF_EMAIL, known.get("SLUICE_STAFF_PASSWORD"), is_staff=True
+        )
+        other, _ = ensure_user(OTHER_EMAIL, None, keeps_password=True)
+        key = ensure_key(ensure_project(owner, "Acme"), owner, known.get("OPENAI_API_KEY"))
+        other_key = ensure_key(
+            ensure_project(other, "Globex"), other, known.get("SLUICE_OTHER_API_KEY")
+        )
+        values = {
+            "SLUICE_URL": settings.SLUICE_URL,
+            "OPENAI_BASE_URL": f"{settings.SLUICE_URL.rstrip('/')}/v1",
+            "OPENAI_API_KEY": key,
+            "SLUICE_OWNER_EMAIL": OWNER_EMAIL,
+            "SLUICE_OWNER_PASSWORD": owner_password,
+            "SLUICE_STAFF_EMAIL": STAFF_EMAIL,
+            "SLUICE_STAFF_PASSWORD": staff_password,
+            "SLUICE_OTHER_API_KEY": other_key,
+        }
+        write_exports(path, values)
+        renewed = [name for name, value in values.items() if known.get(name) not in (None, value)]
+        self.stdout.write(f"demo.env is {'as it was' if values == known else 'written'}.")
+        if renewed:
+            self.stdout.write(f"Renewed, because the old ones did not work: {', '.join(renewed)}")
+
+
+# --- demo.env -------------------------------------------------------------------------------
+
+
+def read_exports(path: Path) -> dict[str, str]:
+    """The ``export NAME=value`` lines of a shell file; empty if it is not there."""
+    if not path.is_file():
+        return {}
+    values = {}
+    for line in path.read_text().splitlines():
+        if line.startswith("export "):
+            name, _, value = line.removeprefix("export ").partition("=")
+            values[name] = "".join(shlex.split(value))
+    return values
+
+
+def write_exports(path: Path, values: dict[str, str]) -> None:
+    """Replace the file at once; only its owner can read it at any moment."""
+    lines = [f"export {name}={shlex.quote(value)}\n" for name, value in values.items()]
+    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    handle = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(handle, "w") as file:
+        file.write("# Written by `make up`. For a shell:  . demo.env\n")
+        file.writelines(lines)
+    os.replace(scratch, path)
+
+
+# --- Plans, deployments, prices --------------------------------------------------------------
+
+
+@transaction.atomic
+def create_plans() -> None:
+    """The three plans, if staff made none and deleted none of these."""
+    if Plan.objects.exists():
+        return
+    for slug, name, requests, tokens, concurrent, monthly, weight in PLANS:
+        Plan.objects.create(
+            slug=slug,
+            name=name,
+            requests_per_minute=requests,
+            tokens_per_minute=tokens,
+            concurrent_requests=concurrent,
+            monthly_tokens=monthly,
+            fair_share_weight=weight,
+            is_default=slug == DEFAULT_PLAN,
+        )
+
+
+@transaction.atomic
+def create_deployments() -> None:
+    for name in PRICES:
+        version = (
+            ModelVersion.objects.filter(model__name=name)
+            .exclude(pulled_at=None)
+            .order_by("-created_at")
+            .first()
+        )
+        if version is None:
+            raise CommandError(f"{name} is not in the store: run manage.py pull_model --default.")
+        deployment, is_new = Deployment.objects.get_or_create(
+            name=name, defaults={"version": version, "max_replicas": 8}
+        )
+        if is_new:
+            audit.record_event(
+                acting_user=None,
+                action="deployment.created",
+                object_type="deployment",
+                object_id=deployment.name,
+                after={"version": str(version)},
+            )
+            notify_registry_changed()
+
+
+def create_prices() -> None:
+    for model, (per_input, per_cached, per_output) in PRICES.items():
+        if not Price.objects.filter(model=model).exists():
+            add_price(
+                model,
+                input_micros_per_million=per_input,
+                cached_input_micros_per_million=per_cached,
+                output_micros_per_million=per_output,
+                acting_user=None,
+            )
+
+
+# --- People and keys -----------------------------------------------------------------------------
+
+
+@transaction.atomic
+def ensure_user(
+    email: str, password: str | None, *, is_staff: bool = False, keeps_password: bool = False
+) -> tuple[User, str]:
+    """The user and a password that logs in: ``password`` if it does, else a new one.
+
+    ``keeps_password`` leaves an existing user's password alone: nobody is told it.
+    """
+    user = User.objects.select_for_update().filter(email=email).first()
+    if user is None:
+        password = password or random_text(PASSWORD_LENGTH)
+        user = User.objects.create_user(
+            email, password, name=email.split("@")[0].title(), is_staff=is_staff
+        )
+        user.is_superuser = is_staff
+        user.save(update_fields=["is_superuser"])
+        EmailAddress.objects.create(user=user, email=email, verified=True, primary=True)
+    elif not keeps_password and not (password and user.check_password(password)):
+        password = random_text(PASSWORD_LENGTH)
+        user.set_password(password)
+        user.save(update_fields=["password"])
+    return user, password or ""
+
+
+def ensure_project(owner: User, name: str) -> Project:
+    """A live project of the organization that ``owner`` owns, both made if missing."""
+    membership = Membership.objects.filter(user=owner, role=Role.OWNER).order_by("pk").first()
+    organization: Organization = (
+        membership.organization if membership else create_organization(name, acting_user=owner)
+    )
+    project = organization.projects.filter(archived_at=None).order_by("pk").first()
+    return project or create_project(
+        organization, f"Demo {timezone.now():%Y-%m-%d %H:%M:%S}", acting_user=owner
+    )
+
+
+def ensure_key(project: Project, owner: User, text: str | None) -> str:
+    """The text of a key of this organization that works: ``text`` if it does, else a new one."""
+    if text and works_for(text, project.organization):
+        return text
+    stale = ApiKey.objects.filter(organization=project.organization, name=KEY_NAME, revoked_at=None)
+    for key in stale:  # nobody has its text any more
+        revoke_api_key(key, acting_user=owner)
+    return create_api_key(project, KEY_NAME, acting_user=owner)[1]
+
+
+def works_for(text: str, organization: Organization) -> bool:
+    lookup = keys.lookup_of(text)
+    if lookup is None:
+        return False
+    principal = get_principal(lookup, keys.digest(text, settings.API_KEY_PEPPER))
+    return principal is not None and principal.organization == organization.pk
