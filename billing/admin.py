@@ -1,0 +1,116 @@
+"""Staff pages for prices, usage and the ledger. Money is shown exactly, never as a float."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from django.contrib import admin
+from django.http import HttpRequest
+from unfold.admin import TabularInline
+from unfold.decorators import display
+
+from billing.models import LedgerEntry, LedgerTransaction, Price, UsageEvent
+from tenants.staff import AuditedAdmin, ReadOnlyAdmin
+
+
+def dollars(amount_micros: int) -> str:
+    """Micro-dollars with all six decimals."""
+    whole, rest = divmod(abs(amount_micros), 1_000_000)
+    return f"{'-' if amount_micros < 0 else ''}${whole:,}.{rest:06d}"
+
+
+@admin.register(Price)
+class PriceAdmin(AuditedAdmin):
+    """A price changes by a new row from a new moment on; what was charged stays explained."""
+
+    list_display = ("model", "effective_from", "input", "cached_input", "output")
+    list_filter = ("model",)
+    search_fields = ("model",)
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    @display(description="Input / million", ordering="input_micros_per_million")
+    def input(self, price: Price) -> str:
+        return dollars(price.input_micros_per_million)
+
+    @display(description="Cached / million", ordering="cached_input_micros_per_million")
+    def cached_input(self, price: Price) -> str:
+        return dollars(price.cached_input_micros_per_million)
+
+    @display(description="Output / million", ordering="output_micros_per_million")
+    def output(self, price: Price) -> str:
+        return dollars(price.output_micros_per_million)
+
+
+@admin.register(UsageEvent)
+class UsageEventAdmin(ReadOnlyAdmin):
+    list_display = (
+        "request_id",
+        "organization",
+        "model",
+        "status",
+        "source",
+        "prompt_tokens",
+        "completion_tokens",
+        "cost",
+        "started_at",
+    )
+    list_select_related = ("organization",)
+    list_filter = (("started_at", admin.DateFieldListFilter), "status", "source", "endpoint")
+    # Exact, because the table is the largest one and only this column has an index.
+    search_fields = ("=request_id",)
+
+    def get_queryset(self, request: HttpRequest) -> Any:
+        return super().get_queryset(request).select_related(
+            "organization", "project", "api_key", "price"
+        )
+
+    @display(description="Cost", ordering="cost_micros")
+    def cost(self, event: UsageEvent) -> str:
+        return dollars(event.cost_micros)
+
+
+class LedgerEntryInline(TabularInline):  # type: ignore[misc]
+    model = LedgerEntry
+    extra = 0
+    can_delete = False
+    fields = ("account", "amount")
+    readonly_fields = fields
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    @display(description="Amount")
+    def amount(self, entry: LedgerEntry) -> str:
+        return dollars(entry.amount_micros)
+
+
+@admin.register(LedgerTransaction)
+class LedgerTransactionAdmin(ReadOnlyAdmin):
+    list_display = ("reference", "kind", "organization", "posted_at")
+    list_select_related = ("organization",)
+    list_filter = (("posted_at", admin.DateFieldListFilter), "kind")
+    search_fields = ("=reference",)
+    inlines: ClassVar = (LedgerEntryInline,)
+
+    def get_queryset(self, request: HttpRequest) -> Any:
+        return super().get_queryset(request).select_related("organization", "usage_event")
+
+
+@admin.register(LedgerEntry)
+class LedgerEntryAdmin(ReadOnlyAdmin):
+    list_display = ("transaction", "organization", "account", "amount")
+    list_select_related = ("transaction", "organization")
+    list_filter = ("account",)
+    search_fields = ("=transaction__reference",)
+
+    @display(description="Amount", ordering="amount_micros")
+    def amount(self, entry: LedgerEntry) -> str:
+        return dollars(entry.amount_micros)

@@ -1,0 +1,121 @@
+"""Staff pages for models, versions and deployments, and the replicas' live state."""
+
+from __future__ import annotations
+
+from django.contrib import admin
+from django.utils import timezone
+from unfold.admin import TabularInline
+from unfold.decorators import display
+
+from inference import actions
+from inference.models import Deployment, Model, ModelAlias, ModelVersion, Replica
+from tenants.staff import AuditedAdmin, ReadOnlyAdmin
+
+
+class RegistryAdmin(AuditedAdmin):
+    """Gateways keep the registry in memory; a change tells them to read it again."""
+
+    def announce(self) -> None:
+        actions.notify_registry_changed()
+
+
+class ModelAliasInline(TabularInline):  # type: ignore[misc]
+    model = ModelAlias
+    extra = 0
+
+
+@admin.register(Model)
+class ModelPage(RegistryAdmin):
+    list_display = ("name", "kind", "owned_by", "is_enabled", "fallback", "created_at")
+    list_select_related = ("fallback",)
+    list_filter = ("kind", "is_enabled")
+    search_fields = ("name", "description")
+    autocomplete_fields = ("fallback",)
+    inlines = (ModelAliasInline,)
+
+
+@admin.register(ModelAlias)
+class ModelAliasPage(RegistryAdmin):
+    list_display = ("name", "model")
+    list_select_related = ("model",)
+    search_fields = ("name", "model__name")
+    autocomplete_fields = ("model",)
+
+
+@admin.register(ModelVersion)
+class ModelVersionPage(RegistryAdmin):
+    list_display = (
+        "version",
+        "model",
+        "dtype",
+        "max_context_tokens",
+        "source_uri",
+        "pulled_at",
+    )
+    list_select_related = ("model",)
+    list_filter = ("model__kind",)
+    search_fields = ("model__name", "version", "sha256")
+    autocomplete_fields = ("model",)
+    # What `manage.py pull_model` found out about the weights; typing over it would be a lie.
+    readonly_fields = ("path", "sha256", "pulled_at", "created_at")
+
+
+@admin.register(Deployment)
+class DeploymentPage(RegistryAdmin):
+    list_display = (
+        "name",
+        "version",
+        "region",
+        "min_replicas",
+        "max_replicas",
+        "batching_profile",
+        "traffic_weight",
+        "is_enabled",
+    )
+    list_select_related = ("version__model",)
+    list_filter = ("is_enabled", "region", "batching_profile")
+    search_fields = ("name", "version__model__name")
+    autocomplete_fields = ("version",)
+    readonly_fields = ("created_at",)
+
+
+@admin.register(Replica)
+class ReplicaPage(ReadOnlyAdmin):
+    list_display = (
+        "name",
+        "deployment",
+        "state_label",
+        "engine",
+        "node",
+        "running",
+        "waiting",
+        "kv_cache",
+        "rate",
+        "heartbeat_age",
+    )
+    list_select_related = ("deployment",)
+    list_filter = ("state", "deployment")
+    search_fields = ("name", "node")
+
+    @display(
+        description="State",
+        ordering="state",
+        label={"Ready": "success", "Starting": "info", "Draining": "warning", "Gone": "danger"},
+    )
+    def state_label(self, replica: Replica) -> str:
+        return replica.get_state_display()
+
+    @display(description="KV cache", ordering="kv_cache_usage")
+    def kv_cache(self, replica: Replica) -> str:
+        return f"{replica.kv_cache_usage:.0%}"
+
+    @display(description="Tokens/s", ordering="tokens_per_second")
+    def rate(self, replica: Replica) -> str:
+        return f"{replica.tokens_per_second:,.1f}"
+
+    @display(description="Last heard", ordering="last_heartbeat_at")
+    def heartbeat_age(self, replica: Replica) -> str:
+        if replica.last_heartbeat_at is None:
+            return "never"
+        age_s = max(0, int((timezone.now() - replica.last_heartbeat_at).total_seconds()))
+        return f"{age_s:,} s ago"
