@@ -93,10 +93,6 @@ class MissingExtra(StoreError):
         )
 
 
-class UnsafeWeights(StoreError):
-    code = "unsafe_weights"
-
-
 class ChecksumMismatch(StoreError):
     """Bytes are not what their publisher, the manifest or the operator says."""
 

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 
 import msgspec
 
-from inference.errors import BadSource, UnsafeWeights
+from inference.errors import BadSource
 
 Report = Callable[[str], None]
 
@@ -40,7 +40,6 @@ WANTED = (
     "*.safetensors", "*.gguf", "*.json", "*.jinja", "*.txt", "*.model", "*.md",
     "license*", "licence*", "notice*", "copying*",
 )  # fmt: skip
-PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
 
 def is_wanted(name: str) -> bool:
@@ -74,9 +73,10 @@ def find_gguf(folder: Path) -> Path | None:
 def check_complete(folder: Path) -> None:
     """Raise unless ``folder`` holds what an engine and a gateway load."""
     if not any(folder.glob("*.safetensors")):
-        if any(fnmatch(path.name, pattern) for path in folder.iterdir() for pattern in PICKLES):
-            raise UnsafeWeights("The weights are pickles, which run code when loaded.")
-        raise BadSource("The source has no *.safetensors and no *.gguf weights.")
+        raise BadSource(
+            "The source has no *.safetensors and no *.gguf weights. "
+            "Pickled weights (*.bin, *.pt) are not taken: they run code when loaded."
+        )
     for name in ("config.json", "tokenizer.json"):
         if not (folder / name).is_file():
             raise BadSource(f"The source has no {name}.")
