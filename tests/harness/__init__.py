@@ -1,0 +1,1 @@
+"""What the suite stands on: real services, a live platform, clients of it."""
