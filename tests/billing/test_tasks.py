@@ -46,3 +46,13 @@ def test_a_failure_is_logged_with_its_stack_and_counted(
 def test_every_task_has_a_time_limit() -> None:
     for task in (tasks.record_usage, tasks.reconcile_holds, tasks.mirror_replicas):
         assert 0 < task.soft_time_limit < task.time_limit
+
+
+@pytest.mark.parametrize("task", [tasks.record_usage, tasks.reconcile_holds, tasks.mirror_replicas])
+def test_with_nothing_to_do_a_task_does_nothing_and_fails_not(
+    db: None, stream: Redis, task: Any
+) -> None:
+    failures = tasks.FAILURES.labels(task.name)
+    before = failures._value.get()
+    task()
+    assert failures._value.get() == before

@@ -51,7 +51,7 @@ def record_usage() -> None:
 @shared_task(name="billing.reconcile_holds", soft_time_limit=60, time_limit=75)
 def reconcile_holds() -> None:
     with logged_edge("billing.reconcile_holds"):
-        from inference.reconcile import reconcile_holds as reconcile
+        from inference.holds import reconcile_holds as reconcile
 
         reconcile()
 
