@@ -45,7 +45,7 @@ WANTED = (
 def is_wanted(name: str) -> bool:
     """Whether the file ``name`` (a relative path) belongs in the store."""
     path = PurePosixPath(name)
-    if any(part.startswith(".") for part in path.parts):
+    if any(part.startswith((".", "/")) for part in path.parts):
         return False
     return any(fnmatch(path.name.lower(), pattern) for pattern in WANTED)
 

@@ -1,8 +1,8 @@
 """``hf://owner/repo[@revision][/file.gguf]``: a repository of a Hugging Face hub.
 
 The hub, its credentials and its timeouts are ``huggingface_hub``'s own settings
-(``HF_ENDPOINT``, ``HF_TOKEN``, ``HF_HUB_DOWNLOAD_TIMEOUT``). A broken download
-goes on where it stopped.
+(``HF_ENDPOINT``, ``HF_TOKEN``, ``HF_HUB_DOWNLOAD_TIMEOUT``). A download that
+breaks off goes on where it stopped; of a killed pull, whole files are kept.
 """
 
 from __future__ import annotations
@@ -39,7 +39,6 @@ def parse(uri: str) -> Address:
 def fetch(uri: str, staging: Path, downloads: Path, report: Report) -> Fetched:
     address = parse(uri)
     try:
-        import httpx
         from huggingface_hub import HfApi, snapshot_download
         from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
     except ImportError as error:
@@ -58,10 +57,15 @@ def fetch(uri: str, staging: Path, downloads: Path, report: Report) -> Fetched:
             etag_timeout=METADATA_TIMEOUT_S,
             max_workers=WORKERS,
         )
-    except (HfHubHTTPError, LocalEntryNotFoundError, httpx.HTTPError) as error:
+    except (_network_error(HfHubHTTPError), LocalEntryNotFoundError, OSError) as error:
         raise FetchFailed(f"{uri} could not be fetched: {error}") from error
     named = getattr(info.card_data, "license", None) if info.card_data else None
     return Fetched(names, info.sha or "", (Licence("hub", str(named)),) if named else ())
+
+
+def _network_error(error: type[Exception]) -> type[Exception]:
+    """The base of all errors of the hub client's HTTP library, which changed over its releases."""
+    return next((base for base in error.__mro__ if base.__name__ == "HTTPError"), error)
 
 
 def _select(names: list[str], inside: str) -> frozenset[str]:

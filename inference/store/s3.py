@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 import re
 import time
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -128,7 +129,8 @@ def _append(client: Any, bucket: str, remote: Remote, part: Path) -> None:
         answer = client.get_object(
             Bucket=bucket, Key=remote.key, IfMatch=remote.etag, Range=f"bytes={have}-"
         )
-        with part.open("ab") as out, answer["Body"] as body:
+        # Not `with answer["Body"]`: that yields the raw stream, which ends early in silence.
+        with part.open("ab") as out, closing(answer["Body"]) as body:
             while chunk := body.read(CHUNK):
                 out.write(chunk)
     elif not part.exists():
