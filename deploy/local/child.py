@@ -158,7 +158,7 @@ class Child:
                 os.killpg(self._process.pid, signal.SIGKILL)
 
     def _say(self, text: str) -> None:
-        self._on_line(self.spec.name, f"[supervisor] {text}".encode())
+        self._on_line(self.spec.name, f"{logs.stamp()} [supervisor] {text}".encode())
 
     def _report(self, state: str, note: str = "", starts: int | None = None) -> None:
         has_pid = state in ("running", "stopping") and self._process is not None

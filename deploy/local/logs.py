@@ -20,6 +20,11 @@ def log_path(state_dir: Path, name: str) -> Path:
     return state_dir / "logs" / f"{name}.log"
 
 
+def stamp() -> str:
+    """Now, as the other log lines write it: UTC."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
 class RotatingFile:
     """Appends lines; at ``max_bytes`` the file becomes ``.1``, that ``.2``, up to ``KEPT``."""
 
@@ -62,7 +67,7 @@ def trim_in_place(path: Path, max_bytes: int = MAX_BYTES) -> None:
 
 
 class Lines:
-    """Cuts a byte stream into lines, long ones into pieces."""
+    """Cuts a byte stream into lines, long ones into pieces; blank ones are dropped."""
 
     def __init__(self) -> None:
         self._rest = b""
@@ -72,7 +77,7 @@ class Lines:
         while len(self._rest) > MAX_LINE_BYTES:
             whole.append(self._rest[:MAX_LINE_BYTES])
             self._rest = self._rest[MAX_LINE_BYTES:]
-        return [line.rstrip(b"\r") for line in whole]
+        return [line.rstrip(b"\r") for line in whole if line.strip()]
 
     def finish(self) -> list[bytes]:
         rest, self._rest = self._rest, b""

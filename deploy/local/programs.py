@@ -39,7 +39,7 @@ class Choices:
 def read_choices() -> Choices:
     return Choices(
         port=_number("PORT", 8000, 1, 65_535),
-        chat_replicas=_number("CHAT_REPLICAS", 1, 0, 64),
+        chat_replicas=_number("CHAT_REPLICAS", 1, 1, 64),
     )
 
 

@@ -32,17 +32,19 @@ class Probe:
     log: str = "web"  # whose log to show when it never answers
 
 
-def probes(chat_replicas: int) -> list[Probe]:
+def probes() -> list[Probe]:
+    """In the order in which they come true, each with whose log explains its absence."""
     chat = {
         "model": programs.CHAT_DEPLOYMENT,
         "messages": [{"role": "user", "content": "Say hello."}],
         "max_tokens": 8,
     }
     embedding = {"model": programs.EMBEDDING_DEPLOYMENT, "input": "hello"}
-    asked = [Probe("web", "/readyz")]
-    if chat_replicas:
-        asked.append(Probe("first chat completion", "/v1/chat/completions", chat, "chat-1"))
-    return [*asked, Probe("first embedding", "/v1/embeddings", embedding, "embed-1")]
+    return [
+        Probe("web process with its replicas", "/readyz"),
+        Probe("first chat completion", "/v1/chat/completions", chat, "chat-1"),
+        Probe("first embedding", "/v1/embeddings", embedding, "embed-1"),
+    ]
 
 
 @dataclass(frozen=True)

@@ -195,7 +195,7 @@ class Supervisor:
         write_state(self._state_dir, self._platform)
 
     def _say(self, text: str) -> None:
-        self._write_line(NAME, text.encode())
+        self._write_line(NAME, f"{logs.stamp()} {text}".encode())
 
     def _write_line(self, name: str, line: bytes) -> None:
         if name not in self._files:

@@ -235,7 +235,7 @@ def _wait_ready(
     limit_s = float(os.environ.get("READY_TIMEOUT_S") or READY_TIMEOUT_S)
     deadline = time.monotonic() + limit_s
     with progress.step("start processes and wait for the first answers"):
-        for probe in ready.probes(prepared.choices.chat_replicas):
+        for probe in ready.probes():
             ready.wait_for(
                 probe,
                 port=prepared.choices.port,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import stat
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -175,3 +177,16 @@ def test_banner_shows_no_secret_and_quotes_paths(tmp_path: Path) -> None:
     assert f". '{folder}/demo.env'" in text
     assert "http://127.0.0.1:8100/admin/" in text
     assert "simulated" in text
+
+
+def test_snippets_are_valid_as_pasted(tmp_path: Path) -> None:
+    text = banner.render_banner(
+        tmp_path, "http://127.0.0.1:8100", is_simulated=False, is_detached=True
+    )
+    snippet = text[text.index("\n. ") :].rstrip().rpartition("\n\n")[0]
+    curl, _, python = snippet.partition("or with the openai package:")
+    for shell in (curl, python):
+        subprocess.run(["bash", "-n", "-c", shell], check=True, timeout=10)
+    compile(python.split("-c '")[1].split("\n'")[0], "snippet", "exec")
+    body = curl.split("-d '")[1].rsplit("'", 1)[0]
+    assert json.loads(body)["stream"] is True

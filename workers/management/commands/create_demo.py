@@ -80,7 +80,11 @@ class Command(BaseCommand):
             "SLUICE_OTHER_API_KEY": other_key,
         }
         write_exports(path, values)
-        renewed = [name for name, value in values.items() if known.get(name) not in (None, value)]
+        renewed = [
+            name
+            for name, value in values.items()
+            if name.endswith(("_KEY", "_PASSWORD")) and known.get(name) not in (None, value)
+        ]
         self.stdout.write(f"demo.env is {'as it was' if values == known else 'written'}.")
         if renewed:
             self.stdout.write(f"Renewed, because the old ones did not work: {', '.join(renewed)}")
