@@ -52,6 +52,7 @@ def configure(options: dict[str, Any]) -> None:
                 # Access lines are ours (api.access); uvicorn's would log query strings.
                 "uvicorn.access": {"level": "WARNING", "propagate": True, "handlers": []},
                 "celery.app.trace": {"level": "WARNING"},
+                "celery.beat": {"level": "WARNING"},  # a line a second that says nothing
                 "celery.worker.strategy": {"level": "WARNING"},
             },
         }
