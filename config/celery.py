@@ -88,6 +88,9 @@ def _wire() -> None:
         app.steps["worker"].add(EngineStep)
         app.conf.imports = ["workers.engine.tasks"]
     else:
+        from workers.control.bootstep import ProbeStep
+
+        app.steps["worker"].add(ProbeStep)
         app.conf.imports = ["workers.control.tasks"]
 
 

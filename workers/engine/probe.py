@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Protocol
 from wsgiref.simple_server import WSGIRequestHandler, make_server
 
 from prometheus_client import make_wsgi_app
 
-from workers.engine.host import EngineHost
+
+class Probed(Protocol):
+    """What is asked how it fares: ready when its state is "ready"."""
+
+    @property
+    def state(self) -> str: ...
 
 
 class _QuietHandler(WSGIRequestHandler):
@@ -17,7 +22,7 @@ class _QuietHandler(WSGIRequestHandler):
         """Probes come every few seconds; their lines would bury the rest."""
 
 
-def serve(host: EngineHost, address: str, port: int) -> None:
+def serve(probed: Probed, address: str, port: int) -> None:
     """Port 0 serves nothing."""
     if not port:
         return
@@ -32,12 +37,12 @@ def serve(host: EngineHost, address: str, port: int) -> None:
         if path not in {"/healthz", "/readyz"}:
             start_response("404 Not Found", [("Content-Type", "text/plain")])
             return [b"not found\n"]
-        is_good = path == "/healthz" or host.state == "ready"
+        is_good = path == "/healthz" or probed.state == "ready"
         start_response(
             "200 OK" if is_good else "503 Service Unavailable",
             [("Content-Type", "text/plain")],
         )
-        return [host.state.encode() + b"\n"]
+        return [probed.state.encode() + b"\n"]
 
     server = make_server(address, port, application, handler_class=_QuietHandler)
     threading.Thread(target=server.serve_forever, name="probe", daemon=True).start()
