@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from django.core.validators import MinValueValidator
+from django.core.validators import MinValueValidator, RegexValidator
 from django.db import models
 
 
@@ -15,7 +15,16 @@ class Model(models.Model):
         CHAT = "chat", "Chat and completions"
         EMBEDDING = "embedding", "Embeddings"
 
-    name = models.SlugField(max_length=120, unique=True)
+    name = models.CharField(
+        max_length=120,
+        unique=True,
+        validators=[
+            RegexValidator(
+                r"^[A-Za-z0-9][A-Za-z0-9._:/-]*$",
+                "Letters, digits and . _ : / - only, as in meta/llama-3.1-8b.",
+            )
+        ],
+    )
     kind = models.CharField(max_length=12, choices=Kind.choices)
     description = models.TextField(blank=True)
     owned_by = models.CharField(max_length=80, default="sluice")
