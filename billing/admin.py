@@ -9,7 +9,7 @@ from django.http import HttpRequest
 from unfold.admin import TabularInline
 from unfold.decorators import display
 
-from billing.models import LedgerEntry, LedgerTransaction, Price, UsageEvent
+from billing.models import LedgerEntry, LedgerTransaction, Price, RejectedReport, UsageEvent
 from tenants.staff import AuditedAdmin, ReadOnlyAdmin
 
 
@@ -65,8 +65,10 @@ class UsageEventAdmin(ReadOnlyAdmin):
     search_fields = ("=request_id",)
 
     def get_queryset(self, request: HttpRequest) -> Any:
-        return super().get_queryset(request).select_related(
-            "organization", "project", "api_key", "price"
+        return (
+            super()
+            .get_queryset(request)
+            .select_related("organization", "project", "api_key", "price")
         )
 
     @display(description="Cost", ordering="cost_micros")
@@ -114,3 +116,13 @@ class LedgerEntryAdmin(ReadOnlyAdmin):
     @display(description="Amount", ordering="amount_micros")
     def amount(self, entry: LedgerEntry) -> str:
         return dollars(entry.amount_micros)
+
+
+@admin.register(RejectedReport)
+class RejectedReportAdmin(ReadOnlyAdmin):
+    """Usage that could not be recorded: a non-empty list is money that waits for a person."""
+
+    list_display = ("rejected_at", "request_id", "reason")
+    search_fields = ("=request_id", "=digest")
+    # The raw report is for `manage.py shell`, not for a page.
+    exclude = ("raw",)

@@ -8,6 +8,9 @@ Outside production the secrets have well-known development values; with
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from django.templatetags.static import static
+from django.urls import reverse_lazy
+
 from config.env import SettingError, load
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -422,12 +425,56 @@ CHANNEL_LAYERS = {
         "CONFIG": {"hosts": [REDIS_URL], "prefix": "channels"},
     }
 }
+
+
+def _admin_page(title: str, icon: str, model: str) -> dict[str, object]:
+    return {"title": title, "icon": icon, "link": reverse_lazy(f"admin:{model}_changelist")}
+
+
 UNFOLD = {
     "SITE_TITLE": "Sluice admin",
     "SITE_HEADER": "Sluice",
     "SITE_SUBHEADER": "Staff admin",
+    "SITE_SYMBOL": "water",
     "SHOW_HISTORY": True,
     "SHOW_VIEW_ON_SITE": False,
+    "STYLES": [lambda request: static("portal/admin.css")],
+    "SIDEBAR": {
+        "show_search": True,
+        "navigation": [
+            {
+                "title": "Tenants",
+                "items": [
+                    _admin_page("Organizations", "apartment", "tenants_organization"),
+                    _admin_page("Users", "person", "tenants_user"),
+                    _admin_page("API keys", "key", "tenants_apikey"),
+                    _admin_page("Projects", "folder", "tenants_project"),
+                    _admin_page("Plans", "sell", "tenants_plan"),
+                    _admin_page("Audit trail", "history", "tenants_auditevent"),
+                ],
+            },
+            {
+                "title": "Inference",
+                "items": [
+                    _admin_page("Replicas", "memory", "inference_replica"),
+                    _admin_page("Deployments", "rocket_launch", "inference_deployment"),
+                    _admin_page("Models", "neurology", "inference_model"),
+                    _admin_page("Versions", "deployed_code", "inference_modelversion"),
+                    _admin_page("Aliases", "alternate_email", "inference_modelalias"),
+                ],
+            },
+            {
+                "title": "Money",
+                "items": [
+                    _admin_page("Prices", "payments", "billing_price"),
+                    _admin_page("Usage", "monitoring", "billing_usageevent"),
+                    _admin_page("Ledger", "account_balance", "billing_ledgertransaction"),
+                    _admin_page("Ledger entries", "receipt_long", "billing_ledgerentry"),
+                    _admin_page("Rejected reports", "error", "billing_rejectedreport"),
+                ],
+            },
+        ],
+    },
 }
 REST_FRAMEWORK = {
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],

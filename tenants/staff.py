@@ -199,16 +199,18 @@ def confirm_page(
     if not model_admin.has_change_permission(request, obj):
         raise PermissionDenied
     form = ReasonForm(request.POST or None) if asks_reason else None
+    meta = obj._meta
+    back = reverse(f"admin:{meta.app_label}_{meta.model_name}_change", args=[obj.pk])
     if request.method == "POST" and (form is None or form.is_valid()):
         model_admin.message_user(request, perform(obj, form.cleaned_data["reason"] if form else ""))
-        meta = obj._meta
-        return redirect(f"admin:{meta.app_label}_{meta.model_name}_change", obj.pk)
+        return redirect(back)
     context = {
         **admin.site.each_context(request),
         "title": title,
         "question": question,
         "object": obj,
-        "opts": obj._meta,
+        "opts": meta,
         "form": form,
+        "back": back,
     }
     return TemplateResponse(request, "admin/confirm_action.html", context)

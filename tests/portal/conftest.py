@@ -1,0 +1,53 @@
+"""A client for each of the cast, and rate limits that start empty for every test."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from django.conf import settings
+from django.test import Client
+from redis import Redis
+
+from tenants.models import User
+
+
+def log_in(user: User, **options: bool) -> Client:
+    client = Client(**options)
+    client.force_login(user)
+    return client
+
+
+def form_id_in(html: str) -> str:
+    """The identifier that the shown form carries for the key to be."""
+    found = re.search(r'name="form_id" value="([^"]+)"', html)
+    assert found, "the page has no key form"
+    return found[1]
+
+
+def without_tokens(html: bytes) -> str:
+    """A page without what differs each time it is rendered."""
+    return re.sub(r'csrfmiddlewaretoken" value="[^"]+"', "", html.decode())
+
+
+@pytest.fixture(autouse=True)
+def empty_rate_limits() -> Iterator[None]:
+    """Counters live in Redis, which no transaction rolls back."""
+    redis = Redis.from_url(settings.REDIS_URL)
+
+    def forget() -> None:
+        for key in redis.scan_iter("*:rl:*"):
+            redis.delete(key)
+
+    forget()
+    yield
+    forget()
+    redis.close()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def static_folder() -> None:
+    """WhiteNoise warns about a missing one; `collectstatic` makes it in an installation."""
+    Path(settings.STATIC_ROOT).mkdir(parents=True, exist_ok=True)

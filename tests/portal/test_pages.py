@@ -1,0 +1,291 @@
+"""Overview, usage and settings; the frame around them; limits and headers of every page."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from billing.models import UsageEvent
+from portal import ratelimits
+from tenants.models import AuditEvent, Membership, Organization, Role, ScreeningPolicy
+from tests.cast import PASSWORD, Cast
+from tests.portal.conftest import log_in
+
+pytestmark = pytest.mark.django_db
+
+
+def add_usage(cast: Cast, count: int, *, organization: Organization | None = None) -> None:
+    organization = organization or cast.organization
+    key = organization.api_keys.get()
+    now = timezone.now()
+    UsageEvent.objects.bulk_create(
+        UsageEvent(
+            request_id=f"req_{organization.pk}_{number}",
+            organization=organization,
+            project=key.project,
+            api_key=key,
+            model="smol" if number % 2 else "large",
+            endpoint="chat.completions",
+            status="completed",
+            source="gateway",
+            prompt_tokens=1000,
+            cached_tokens=0,
+            completion_tokens=234,
+            started_at=now - timedelta(minutes=number),
+            duration_ms=1500,
+            cost_micros=1_500,
+        )
+        for number in range(count)
+    )
+
+
+def url(cast: Cast, path: str = "") -> str:
+    return f"/o/{cast.organization.public_id}/{path}"
+
+
+def test_home_leads_to_the_organization_seen_last(cast: Cast) -> None:
+    Membership.objects.create(
+        organization=cast.other_organization, user=cast.owner, role=Role.VIEWER
+    )
+    client = log_in(cast.owner)
+    assert client.get("/")["Location"] == url(cast)
+    other = f"/o/{cast.other_organization.public_id}/"
+    switcher = client.get(url(cast)).content.decode()
+    assert other in switcher
+    client.get(other)
+    assert client.get("/")["Location"] == other
+
+
+def test_someone_without_an_organization_makes_one(cast: Cast) -> None:
+    client = log_in(cast.staff)
+    assert client.get("/")["Location"] == "/organizations/new/"
+    made = client.post("/organizations/new/", {"name": "Fresh"})
+    organization = Organization.objects.get(name="Fresh")
+    assert made["Location"] == f"/o/{organization.public_id}/"
+    assert organization.memberships.get().user == cast.staff
+
+
+def test_overview_shows_this_months_figures_and_the_plan(cast: Cast) -> None:
+    add_usage(cast, 3)
+    plan = cast.organization.plan
+    plan.monthly_tokens = 1_000_000
+    plan.save()
+    html = log_in(cast.owner).get(url(cast)).content.decode()
+    this_month = UsageEvent.objects.filter(
+        organization=cast.organization, started_at__gte=timezone.now().replace(day=1, hour=0)
+    ).count()
+    assert f"{this_month * 1000:,}" in html
+    assert "of 1,000,000" in html
+    assert "10,000" in html
+
+
+def test_usage_adds_up_and_shows_only_ones_own(cast: Cast) -> None:
+    add_usage(cast, 30)
+    add_usage(cast, 7, organization=cast.other_organization)
+    page = log_in(cast.viewer).get(url(cast, "usage/"))
+    html = page.content.decode()
+    assert page.context["summary"].requests == 30
+    assert "30,000" in html
+    assert "7,020" in html
+    assert "$0.045" in html
+    assert "<svg" in html
+    assert "req_" in html
+    assert f"req_{cast.other_organization.pk}_" not in html
+    assert "Page 1 of 2" in html
+    second = log_in(cast.viewer).get(url(cast, "usage/"), {"page": 2}).content.decode()
+    assert second.count(f"req_{cast.organization.pk}_") == 5
+
+
+@pytest.mark.parametrize("period", ["24h", "7d", "30d", "month", "", "nonsense", "\x00", "é" * 999])
+def test_every_period_opens(cast: Cast, period: str) -> None:
+    add_usage(cast, 2)
+    page = log_in(cast.owner).get(url(cast, "usage/"), {"period": period})
+    assert page.status_code == 200
+    expected = period if period in {"24h", "7d", "30d", "month"} else "30d"
+    assert page.context["period"].name == expected
+
+
+def test_usage_costs_the_same_for_many_requests(cast: Cast) -> None:
+    client = log_in(cast.owner)
+    client.get(url(cast, "usage/"))
+
+    def queries() -> int:
+        with CaptureQueriesContext(connection) as captured:
+            client.get(url(cast, "usage/"))
+        return len(captured)
+
+    add_usage(cast, 1)
+    few = queries()
+    UsageEvent.objects.filter(pk=None).count()
+    add_usage(cast, 40, organization=cast.other_organization)
+    more = UsageEvent.objects.filter(organization=cast.other_organization)
+    assert more.count() == 40
+    other = log_in(cast.stranger)
+    other_url = f"/o/{cast.other_organization.public_id}/usage/"
+    other.get(other_url)
+    with CaptureQueriesContext(connection) as captured:
+        other.get(other_url)
+    # session, user, membership, by day, summary, by model, count, requests, switcher
+    assert len(captured) == few == 9
+
+
+@pytest.mark.parametrize("who", ["owner", "admin"])
+def test_settings_are_changed_and_audited(cast: Cast, who: str) -> None:
+    user = getattr(cast, who)
+    form = {"name": "Renamed", "screening_policy": "block", "response_cache_ttl_s": "600"}
+    saved = log_in(user).post(url(cast, "settings/"), form)
+    assert saved.status_code == 302
+    organization = Organization.objects.get(pk=cast.organization.pk)
+    assert organization.name == "Renamed"
+    assert organization.screening_policy == ScreeningPolicy.BLOCK
+    assert organization.response_cache_ttl_s == 600
+    event = AuditEvent.objects.get(action="organization.updated")
+    assert (event.acting_user, event.before["name"], event.address) == (user, "Acme", "127.0.0.1")
+
+
+@pytest.mark.parametrize("who", ["member", "billing", "viewer"])
+def test_others_read_the_settings(cast: Cast, who: str) -> None:
+    client = log_in(getattr(cast, who))
+    page = client.get(url(cast, "settings/")).content.decode()
+    assert 'name="screening_policy"' not in page
+    assert cast.owner.email in page
+    form = {"name": "Taken", "screening_policy": "allow", "response_cache_ttl_s": "0"}
+    assert client.post(url(cast, "settings/"), form).status_code == 403
+    cast.organization.refresh_from_db()
+    assert cast.organization.name == "Acme"
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("name", ""), ("name", "a\tb"), ("screening_policy", "x"), ("response_cache_ttl_s", "-5")],
+)
+def test_bad_settings_change_nothing(cast: Cast, field: str, value: str) -> None:
+    form = {"name": "New", "screening_policy": "allow", "response_cache_ttl_s": "0"}
+    answer = log_in(cast.owner).post(url(cast, "settings/"), form | {field: value})
+    assert answer.status_code == 400
+    cast.organization.refresh_from_db()
+    assert cast.organization.name == "Acme"
+
+
+def test_theme_is_remembered_without_script(cast: Cast) -> None:
+    client = log_in(cast.owner)
+    answer = client.post("/theme/", {"theme": "dark", "next": url(cast)})
+    assert answer["Location"] == url(cast)
+    assert 'data-theme="dark"' in client.get(url(cast)).content.decode()
+    client.cookies["theme"] = '"><script>'
+    assert "data-theme=" not in client.get(url(cast)).content.decode().split("<head>")[0]
+    assert client.post("/theme/", {"next": "https://evil.example/"})["Location"] == "/"
+
+
+@pytest.mark.parametrize("engine", ["vllm", "simulated"])
+def test_every_page_says_when_answers_are_made_up(cast: Cast, settings: Any, engine: str) -> None:
+    settings.ENGINE = engine
+    client, staff = log_in(cast.owner), log_in(cast.staff)
+    pages = [client.get(url(cast, path)) for path in ("", "keys/", "usage/", "settings/", "no/")]
+    pages += [Client().get("/accounts/login/"), staff.get("/admin/")]
+    pages += [staff.get("/admin/tenants/plan/")]
+    for page in pages:
+        said = "Simulated engine: answers are made up" in page.content.decode()
+        assert said == (engine == "simulated"), page.request["PATH_INFO"]
+
+
+def test_pages_carry_no_inline_script_or_style(cast: Cast) -> None:
+    add_usage(cast, 2)
+    client = log_in(cast.owner)
+    pages = [client.get(url(cast, p)) for p in ("", "keys/", "keys/new/", "usage/", "settings/")]
+    for page in [*pages, Client().get("/accounts/signup/")]:
+        html = page.content.decode()
+        assert " style=" not in html
+        assert "<style" not in html
+        assert " onclick" not in html
+        assert html.count("<script") == html.count("<script src=") == 1
+        policy = page["Content-Security-Policy"]
+        assert "script-src 'self';" in policy
+        assert "unsafe" not in policy
+        assert "https:" not in policy
+    assert "no-store" in pages[0]["Cache-Control"]
+
+
+@pytest.mark.parametrize(
+    ("path", "page", "form", "by"),
+    [
+        ("/accounts/login/", "log-in", {"login": "x@example.com", "password": "no"}, "email"),
+        ("/accounts/login/", "log-in", {"login": "{}@example.com", "password": "n"}, "address"),
+        ("/accounts/signup/", "sign-up", {"email": "{}@example.com"}, "address"),
+        ("/accounts/password/reset/", "password-reset", {"email": "x@example.com"}, "email"),
+        ("/accounts/password/reset/", "password-reset", {"email": "{}@example.com"}, "address"),
+    ],
+)
+def test_beyond_its_limit_a_page_answers_429(
+    path: str, page: str, form: dict[str, str], by: str
+) -> None:
+    limit = next(limit for limit in ratelimits.LIMITS[page] if limit.by == by)
+    allowed = int(limit.rate.partition("/")[0])
+    client = Client()
+    for number in range(allowed):
+        filled = {name: value.format(number) for name, value in form.items()}
+        assert client.post(path, filled).status_code in {200, 302}, number
+    refused = client.post(path, {name: value.format("last") for name, value in form.items()})
+    assert refused.status_code == 429
+    assert int(refused["Retry-After"]) > 0
+    assert "Too many tries" in refused.content.decode()
+    assert client.get(path).status_code == 200
+
+
+def test_a_forwarded_address_counts_only_behind_a_trusted_proxy(settings: Any) -> None:
+    """Or a guesser would be a new client with every header they invent."""
+
+    def guess(number: int) -> int:
+        forwarded = {"HTTP_X_FORWARDED_FOR": f"203.0.113.{number}"}
+        form = {"login": f"{number}@example.com", "password": "x"}
+        return Client().post("/accounts/login/", form, **forwarded).status_code
+
+    assert [guess(number) for number in range(31)][-1] == 429
+    settings.TRUSTED_PROXIES = ["127.0.0.0/8"]
+    assert guess(99) == 200
+
+
+def test_pages_stay_usable_while_redis_is_down(
+    cast: Cast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*args: object, **options: object) -> None:
+        raise RedisConnectionError("connection refused")
+
+    monkeypatch.setattr("django.core.cache.backends.redis.RedisCache.add", refuse)
+    form = {"login": cast.owner.email, "password": PASSWORD}
+    assert Client().post("/accounts/login/", form).status_code == 302
+
+
+def test_error_pages_tell_nothing(cast: Cast) -> None:
+    client = log_in(cast.owner)
+    client.raise_request_exception = False
+    assert "Nothing here" in client.get("/absent/").content.decode()
+    bad = client.get("/", headers={"host": "evil.example"})
+    assert bad.status_code == 400
+    assert "evil.example" not in bad.content.decode()
+
+
+def test_a_broken_page_answers_500_in_our_design(
+    cast: Cast, monkeypatch: pytest.MonkeyPatch, settings: Any
+) -> None:
+    settings.ENGINE = "simulated"
+
+    def broken(*args: object) -> None:
+        raise RuntimeError("the secret detail")
+
+    monkeypatch.setattr("billing.selectors.usage_summary", broken)
+    client = log_in(cast.owner)
+    client.raise_request_exception = False
+    page = client.get(url(cast))
+    assert page.status_code == 500
+    html = page.content.decode()
+    assert "Something broke on our side" in html
+    assert "Simulated engine" in html
+    assert "secret detail" not in html

@@ -1,0 +1,97 @@
+"""What needs no database: addresses, periods, charts, money."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from portal import addresses, charts, periods, ratelimits
+from portal.templatetags.portal import micros, thousands
+
+PROXIES = addresses.parse_proxies(("10.0.0.0/8", "192.0.2.7", "::1"))
+
+
+@pytest.mark.parametrize(
+    ("remote", "forwarded_for", "client"),
+    [
+        ("203.0.113.9", "", "203.0.113.9"),
+        ("203.0.113.9", "198.51.100.1", "203.0.113.9"),  # a stranger's claim
+        ("10.0.0.1", "198.51.100.1", "198.51.100.1"),
+        ("10.0.0.1", "1.1.1.1, 198.51.100.1, 192.0.2.7", "198.51.100.1"),
+        ("10.0.0.1", "198.51.100.1, nonsense", "10.0.0.1"),
+        ("10.0.0.1", "", "10.0.0.1"),
+        ("::ffff:10.0.0.1", "2001:db8::5", "2001:db8::5"),
+        ("::1", "10.1.1.1", "10.1.1.1"),
+        ("", "198.51.100.1", None),
+        ("unix:", "198.51.100.1", None),
+    ],
+)
+def test_client_address(remote: str, forwarded_for: str, client: str | None) -> None:
+    assert addresses.client_address(remote, forwarded_for, PROXIES) == client
+
+
+@given(st.text())
+def test_a_stranger_cannot_forge_an_address(forwarded_for: str) -> None:
+    assert addresses.client_address("203.0.113.9", forwarded_for, PROXIES) == "203.0.113.9"
+
+
+def test_one_household_shares_a_limit() -> None:
+    group = addresses.rate_limit_group
+    assert group("2001:db8::1") == group("2001:db8::ffff:1")
+    assert group("2001:db8:0:1::1") != group("2001:db8::1")
+    assert group("198.51.100.1") != group("198.51.100.2")
+    assert group(None) == group("garbage") == "unknown"
+
+
+def test_every_limit_has_a_reason() -> None:
+    for limits in ratelimits.LIMITS.values():
+        assert all(limit.reason.endswith(".") for limit in limits)
+
+
+def test_periods() -> None:
+    now = datetime(2026, 3, 2, 10, 30, tzinfo=UTC)
+    assert periods.read_period("7d", now).start == now - timedelta(days=7)
+    assert periods.read_period("month", now).start == datetime(2026, 3, 1, tzinfo=UTC)
+    assert periods.read_period("bogus", now).name == "30d"
+
+
+@pytest.mark.parametrize(
+    ("amount", "text"),
+    [
+        (0, "$0.00"),
+        (None, "$0.00"),
+        (1, "$0.000001"),
+        (1_500, "$0.0015"),
+        (10_000, "$0.01"),
+        (1_234_567_890_000, "$1,234,567.89"),
+        (-2_500_000, "−$2.50"),
+        (9_007_199_254_740_993, "$9,007,199,254.740993"),  # beyond what a float holds
+    ],
+)
+def test_micros(amount: int | None, text: str) -> None:
+    assert micros(amount) == text
+
+
+def test_thousands() -> None:
+    assert (thousands(1234567), thousands(0), thousands(None)) == ("1,234,567", "0", "–")
+
+
+@given(st.lists(st.tuples(st.integers(0, 10**12), st.integers(0, 10**12)), max_size=40))
+def test_bars_stay_inside_the_drawing_and_stack(amounts: list[tuple[int, int]]) -> None:
+    chart = charts.draw_bars([charts.Column("d", low, up) for low, up in amounts])
+    for bar, (low, up) in zip(chart.bars, amounts, strict=True):
+        assert 0 <= bar.x <= bar.x + bar.width <= charts.WIDTH
+        assert 0 <= bar.upper_y <= bar.lower_y <= charts.HEIGHT
+        assert bar.upper_y + bar.upper_height == bar.lower_y
+        assert bar.lower_y + bar.lower_height == charts.HEIGHT
+        assert (bar.lower_height + bar.upper_height > 0) == (low + up > 0)
+
+
+@given(st.integers(0, 10**15))
+def test_the_scale_ends_at_a_round_number(amount: int) -> None:
+    top = charts.nice_ceiling(amount)
+    assert amount <= top
+    assert str(top).rstrip("0") in {"1", "2", "5"}
