@@ -17,15 +17,16 @@ NAMED_TOKENS = (
 
 @dataclass(frozen=True)
 class PromptFiles:
-    """``templates`` is by name; ``default`` and perhaps ``tool_use``. Empty: no chat."""
+    """``templates`` is by name; ``default`` and perhaps ``tool_use``. Empty: no chat.
+
+    ``add_bos_token`` of the configuration is not here: beside a ``tokenizer.json``
+    transformers ignores it, for that file's own template says where bos goes.
+    """
 
     tokenizer_json: str
     special_tokens: dict[str, str]
     templates: dict[str, str]
     eos_token_ids: frozenset[int]
-    # None: as tokenizer.json says. Else whether to put bos first and eos last.
-    add_bos_token: bool | None
-    add_eos_token: bool | None
     max_context_tokens: int
 
 
@@ -41,8 +42,6 @@ def read_prompt_files(folder: Path) -> PromptFiles:
         special_tokens=_special_tokens(folder, config),
         templates=_templates(folder, config),
         eos_token_ids=_eos_token_ids(folder),
-        add_bos_token=config.get("add_bos_token"),
-        add_eos_token=config.get("add_eos_token"),
         max_context_tokens=read_facts(folder).max_context_tokens,
     )
 

@@ -21,6 +21,8 @@ from inference.errors import InvalidRequest, StoreError
 
 Message = dict[str, Any]
 
+# What rendering raises when the messages do not fit the template.
+MISFIT = (jinja2.TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError)
 # Names that the renderer itself gives a template.
 RESERVED = frozenset({"messages", "tools", "add_generation_prompt", "chat_template", "tokenize"})
 PROBE = "sluice-probe"
@@ -107,7 +109,7 @@ class ChatTemplate:
             return self._render(shaped, tools, add_generation_prompt, variables)
         except _Refused as error:
             raise InvalidRequest(str(error)[:500], param="messages") from error
-        except (jinja2.TemplateError, TypeError, ValueError, LookupError, AttributeError) as error:
+        except MISFIT as error:
             raise InvalidRequest(
                 "The model's chat template cannot render these messages.", param="messages"
             ) from error
@@ -138,7 +140,7 @@ class ChatTemplate:
         parts = [{"type": "text", "text": PROBE}]
         try:
             text = self._render([{"role": "user", "content": parts}], None, True, {})
-        except (jinja2.TemplateError, TypeError, ValueError, LookupError, AttributeError):
+        except MISFIT:
             return False
         return PROBE in text and str(parts) not in text and json.dumps(parts) not in text
 

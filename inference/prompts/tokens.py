@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from tokenizers import Tokenizer, processors
+from tokenizers import Tokenizer
 
 from inference.errors import InvalidRequest, StoreError
 from inference.prompts import exactness
@@ -101,17 +101,4 @@ def _load(files: PromptFiles) -> Tokenizer:
         raise StoreError(f"tokenizer.json cannot be read: {error}") from error
     tokenizer.no_truncation()
     tokenizer.no_padding()
-    if files.add_bos_token is not None or files.add_eos_token is not None:
-        _set_ends(tokenizer, files)
     return tokenizer
-
-
-def _set_ends(tokenizer: Tokenizer, files: PromptFiles) -> None:
-    """Where the configuration names bos or eos, it overrules the file's own template."""
-    bos = files.special_tokens.get("bos_token") if files.add_bos_token else None
-    eos = files.special_tokens.get("eos_token") if files.add_eos_token else None
-    ends = [token for token in (bos, eos) if token]
-    template = [token for token in (bos, "$A", eos) if token]
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single=template, special_tokens=[(token, tokenizer.token_to_id(token)) for token in ends]
-    )
