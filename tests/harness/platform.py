@@ -7,7 +7,9 @@ recorded.
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -112,10 +114,10 @@ class Platform:
         return result.stdout
 
     def pid(self, name: str) -> int:
-        """The process id of web, chat-1, … as the supervisor knows it."""
+        """The process id of web, chat-1, … as the supervisor knows it; 0 while it is down."""
         for process in read_state(self.state_dir).processes:
-            if process.name == name and process.pid:
-                return process.pid
+            if process.name == name:
+                return process.pid or 0
         raise LookupError(name)
 
     def usage_row(self, request_id: str, columns: str) -> tuple[Any, ...]:
@@ -126,6 +128,14 @@ class Platform:
             ),
             20,
         )[0]
+
+    def worker_metric(self, worker: str, name: str) -> float:
+        """The sum of a metric's samples on a worker's own /metrics page."""
+        port = json.loads((self.state_dir / "ports.json").read_text())[worker]
+        text = httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=5).text
+        samples = [line for line in text.splitlines() if re.match(rf"{name}(\{{| )", line)]
+        assert samples, f"{name} is not among the metrics of {worker}"
+        return sum(float(line.rpartition(" ")[2]) for line in samples)
 
     def log(self, name: str) -> str:
         return (self.state_dir / "logs" / f"{name}.log").read_text()
