@@ -38,6 +38,10 @@ class Weights:
     engine_options: dict[str, Any] = field(default_factory=dict)
 
 
+# What staff may edit of a version once it is registered.
+EDITABLE = frozenset({"dtype", "max_context_tokens", "engine_options"})
+
+
 @transaction.atomic
 def register_version(
     model_name: str,
@@ -47,35 +51,40 @@ def register_version(
     kind: str,
     pulled_at: datetime,
     description: str = "",
+    explicit: frozenset[str] = frozenset(),
     acting_user: User | None,
 ) -> ModelVersion:
     """Make the rows of a pulled version, or bring them up to date; no change, no audit row.
 
-    A model's kind and description are set when it is new and left alone after:
-    staff edit them.
+    Pulls are repeated at every start, so what staff edited stays: the model's kind
+    and description, and the version's ``EDITABLE`` fields but for those that the
+    caller was asked for and names in ``explicit``.
     """
     model, _ = Model.objects.get_or_create(
         name=model_name, defaults={"kind": kind, "description": description}
     )
     row, created = ModelVersion.objects.select_for_update().get_or_create(
-        model=model,
-        version=version,
-        defaults={**asdict(weights), "pulled_at": pulled_at},
+        model=model, version=version, defaults={**asdict(weights), "pulled_at": pulled_at}
     )
-    before = {} if created else {name: getattr(row, name) for name in asdict(weights)}
-    if before == asdict(weights):
+    wanted = {
+        name: value
+        for name, value in asdict(weights).items()
+        if created or name not in EDITABLE - explicit
+    }
+    before = {} if created else {name: getattr(row, name) for name in wanted}
+    if before == wanted:
         return row
-    for name, value in asdict(weights).items():
+    for name, value in wanted.items():
         setattr(row, name, value)
     row.pulled_at = pulled_at
-    row.save()
+    row.save(update_fields=[*wanted, "pulled_at"])
     audit.record_event(
         acting_user=acting_user,
         action="model_version.pulled",
         object_type="model_version",
         object_id=f"{model_name}@{version}",
         before=before,
-        after=asdict(weights),
+        after=wanted,
     )
     notify_registry_changed()
     return row

@@ -1,4 +1,4 @@
-"""The default models in the model store, pulled if a test is the first to want them."""
+"""The default models in the suite's model store, pulled if a test is the first to want them."""
 
 from __future__ import annotations
 
@@ -10,14 +10,11 @@ from django.conf import settings
 from inference.store.defaults import DEFAULTS
 from inference.store.pull import pull_model
 
-CHECKOUT_STORE = Path(__file__).resolve().parents[2] / ".sluice" / "models"
+# The suite's own, read before a test points the setting at an empty folder.
+STORE = Path(settings.MODEL_STORE)
 
 
 @cache
 def default_folder(model: str) -> Path:
-    """The folder of a default model; the checkout's own store saves a second conversion."""
     (wanted,) = (default.pull for default in DEFAULTS if default.pull.model == model)
-    store = Path(settings.MODEL_STORE)
-    if not (store / model).exists() and (CHECKOUT_STORE / model).exists():
-        store = CHECKOUT_STORE
-    return pull_model(wanted, store, print).folder
+    return pull_model(wanted, STORE, print).folder

@@ -216,12 +216,11 @@ def test_gguf_killed_while_converting_is_converted_by_the_next_pull(
     pytest.importorskip("gguf")
     pytest.importorskip("transformers")
     source = write_tiny_gguf(tmp_path / "tiny.gguf")
-    killed = start_pull(source, store)
-    assert killed.stdout is not None
-    while "loading torch" not in killed.stdout.readline():
-        assert killed.poll() is None
-    killed.kill()
-    killed.wait()
+    with start_pull(source, store) as killed:
+        assert killed.stdout is not None
+        while "loading torch" not in killed.stdout.readline():
+            assert killed.poll() is None
+        killed.kill()
     assert not (store / "tiny").exists()
     # The converter dies with its parent, or the lock would be held on.
     began = time.monotonic()

@@ -28,6 +28,7 @@ class Wish:
     dtype: str | None = None
     max_context_tokens: int | None = None
     description: str = ""
+    explicit: frozenset[str] = frozenset()  # fields to overwrite in a registered version
 
 
 class Command(BaseCommand):
@@ -84,7 +85,15 @@ def _wish(options: dict[str, Any]) -> Wish:
         verify=options["verify"],
         replace=options["replace"],
     )
-    return Wish(pull, options["kind"], options["dtype"], options["context"], options["description"])
+    given = {"dtype": options["dtype"], "max_context_tokens": options["context"]}
+    return Wish(
+        pull,
+        options["kind"],
+        options["dtype"],
+        options["context"],
+        options["description"],
+        frozenset(name for name, value in given.items() if value is not None),
+    )
 
 
 def _default_wishes(options: dict[str, Any]) -> list[Wish]:
@@ -133,5 +142,6 @@ def _register(wish: Wish, pulled: Pulled, facts: Facts) -> None:
         kind=facts.kind,
         pulled_at=datetime.fromisoformat(pulled.manifest.pulled_at),
         description=wish.description,
+        explicit=wish.explicit,
         acting_user=None,
     )
