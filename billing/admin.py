@@ -9,7 +9,13 @@ from django.http import HttpRequest
 from unfold.admin import TabularInline
 from unfold.decorators import display
 
-from billing.models import LedgerEntry, LedgerTransaction, Price, RejectedReport, UsageEvent
+from billing.models import (
+    LedgerEntry,
+    LedgerTransaction,
+    Price,
+    RejectedReport,
+    UsageEvent,
+)
 from tenants.staff import AuditedAdmin, ReadOnlyAdmin
 
 
@@ -60,7 +66,12 @@ class UsageEventAdmin(ReadOnlyAdmin):
         "started_at",
     )
     list_select_related = ("organization",)
-    list_filter = (("started_at", admin.DateFieldListFilter), "status", "source", "endpoint")
+    list_filter = (
+        ("started_at", admin.DateFieldListFilter),
+        "status",
+        "source",
+        "endpoint",
+    )
     # Exact, because the table is the largest one and only this column has an index.
     search_fields = ("=request_id",)
 
@@ -103,7 +114,9 @@ class LedgerTransactionAdmin(ReadOnlyAdmin):
     inlines: ClassVar = (LedgerEntryInline,)
 
     def get_queryset(self, request: HttpRequest) -> Any:
-        return super().get_queryset(request).select_related("organization", "usage_event")
+        return (
+            super().get_queryset(request).select_related("organization", "usage_event")
+        )
 
 
 @admin.register(LedgerEntry)

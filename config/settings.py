@@ -439,6 +439,29 @@ UNFOLD = {
     "SHOW_HISTORY": True,
     "SHOW_VIEW_ON_SITE": False,
     "STYLES": [lambda request: static("portal/admin.css")],
+    "SITE_FAVICONS": [
+        {
+            "rel": "icon",
+            "type": "image/svg+xml",
+            "href": lambda request: static("portal/icon.svg"),
+        }
+    ],
+    # The portal's teal (portal/static/portal/tokens.css) as a scale.
+    "COLORS": {
+        "primary": {
+            "50": "#effaf9",
+            "100": "#d7f0ee",
+            "200": "#b0e1dd",
+            "300": "#7cc4be",
+            "400": "#4fc1b8",
+            "500": "#1f948c",
+            "600": "#0f6f6a",
+            "700": "#0b5652",
+            "800": "#0a4542",
+            "900": "#0a3836",
+            "950": "#04211f",
+        }
+    },
     "SIDEBAR": {
         "show_search": True,
         "navigation": [

@@ -100,7 +100,12 @@ class ReplicaPage(ReadOnlyAdmin):
     @display(
         description="State",
         ordering="state",
-        label={"Ready": "success", "Starting": "info", "Draining": "warning", "Gone": "danger"},
+        label={
+            "Ready": "success",
+            "Starting": "info",
+            "Draining": "warning",
+            "Gone": "danger",
+        },
     )
     def state_label(self, replica: Replica) -> str:
         return replica.get_state_display()
@@ -117,5 +122,7 @@ class ReplicaPage(ReadOnlyAdmin):
     def heartbeat_age(self, replica: Replica) -> str:
         if replica.last_heartbeat_at is None:
             return "never"
-        age_s = max(0, int((timezone.now() - replica.last_heartbeat_at).total_seconds()))
+        age_s = max(
+            0, int((timezone.now() - replica.last_heartbeat_at).total_seconds())
+        )
         return f"{age_s:,} s ago"

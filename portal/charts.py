@@ -77,10 +77,10 @@ def draw_bars(columns: Sequence[Column]) -> Chart:
 
 
 def nice_ceiling(amount: int) -> int:
-    """The smallest of 1, 2, 5 × 10ⁿ that is not below ``amount``; 1 for nothing."""
+    """The smallest of 1, 2, 3, 4, 5, 6, 8 × 10ⁿ that is not below ``amount``; 1 for nothing."""
     step = 1
     while True:
-        for factor in (1, 2, 5):
+        for factor in (1, 2, 3, 4, 5, 6, 8):
             if amount <= factor * step:
                 return factor * step
         step *= 10

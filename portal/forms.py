@@ -99,7 +99,13 @@ class KeyForm(forms.Form):
         return timezone.now() + lifetime if lifetime else None
 
 
-CACHE_TTLS = {0: "Off", 60: "1 minute", 600: "10 minutes", 3_600: "1 hour", 86_400: "1 day"}
+CACHE_TTLS = {
+    0: "Off",
+    60: "1 minute",
+    600: "10 minutes",
+    3_600: "1 hour",
+    86_400: "1 day",
+}
 
 
 class SettingsForm(forms.Form):
@@ -120,8 +126,10 @@ class SettingsForm(forms.Form):
 
     def __init__(self, *args: Any, organization: Organization, **kwargs: Any):
         self.organization = organization
-        initial = {name: getattr(organization, name) for name in self.base_fields}
-        super().__init__(*args, initial=initial, **kwargs)
+        kwargs["initial"] = {
+            name: getattr(organization, name) for name in self.base_fields
+        }
+        super().__init__(*args, **kwargs)
         # Staff may have set a lifetime that the list does not offer; saving must keep it.
         current = organization.response_cache_ttl_s
         choices = CACHE_TTLS | {current: CACHE_TTLS.get(current, f"{current} seconds")}

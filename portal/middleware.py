@@ -62,7 +62,8 @@ class SecurityPolicyMiddleware:
         policy = ADMIN_POLICY if is_admin else PAGES_POLICY
         response.headers.setdefault("Content-Security-Policy", policy)
         response.headers.setdefault(
-            "Permissions-Policy", "camera=(), geolocation=(), microphone=(), payment=(), usb=()"
+            "Permissions-Policy",
+            "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
         )
         return response
 
@@ -76,7 +77,9 @@ class TenantErrorMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponse:
         return self.get_response(request)
 
-    def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
+    def process_exception(
+        self, request: HttpRequest, error: Exception
+    ) -> HttpResponse | None:
         if isinstance(error, TenantError):
             return errors.tenant_error(request, error)
         return None

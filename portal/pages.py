@@ -12,7 +12,7 @@ from django.shortcuts import render
 from django.views.decorators.cache import never_cache
 
 from tenants import access
-from tenants.models import Membership
+from tenants.models import Membership, User
 
 LAST_ORGANIZATION = "last_organization"
 
@@ -29,8 +29,12 @@ def organization_page(permission: str) -> Callable[[PageView], PageView]:
         @never_cache
         @login_required
         @wraps(view)
-        def page(request: HttpRequest, organization_id: str, **kwargs: Any) -> HttpResponseBase:
-            membership = access.access_membership(request.user, organization_id, permission)
+        def page(
+            request: HttpRequest, organization_id: str, **kwargs: Any
+        ) -> HttpResponseBase:
+            membership = access.access_membership(
+                request.user, organization_id, permission
+            )
             if request.session.get(LAST_ORGANIZATION) != organization_id:
                 request.session[LAST_ORGANIZATION] = organization_id
             return view(request, membership, **kwargs)
@@ -53,10 +57,16 @@ def render_page(
     frame = {
         "membership": membership,
         "organization": membership.organization,
-        "memberships": access.get_memberships(request.user),
+        "memberships": access.get_memberships(user_of(request)),
         "tab": tab,
     }
     return render(request, template, frame | context, status=status)
+
+
+def user_of(request: HttpRequest) -> User:
+    """Whoever is logged in; only for views behind ``login_required``."""
+    assert isinstance(request.user, User)
+    return request.user
 
 
 def address_of(request: HttpRequest) -> str | None:

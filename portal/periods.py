@@ -7,7 +7,11 @@ from datetime import datetime, timedelta
 
 DEFAULT = "30d"
 LABELS = {"24h": "24 hours", "7d": "7 days", "30d": "30 days", "month": "This month"}
-_LENGTHS = {"24h": timedelta(hours=24), "7d": timedelta(days=7), "30d": timedelta(days=30)}
+_LENGTHS = {
+    "24h": timedelta(hours=24),
+    "7d": timedelta(days=7),
+    "30d": timedelta(days=30),
+}
 
 
 @dataclass(frozen=True)

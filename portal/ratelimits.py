@@ -35,31 +35,65 @@ class Limit:
 
 LIMITS: dict[str, tuple[Limit, ...]] = {
     "log-in": (
-        Limit("address", "30/5m", "An office shares an address; a guesser gets no more."),
-        Limit("email", "10/5m", "A person mistypes a few times; a lock-out by others ends soon."),
+        Limit(
+            "address", "30/5m", "An office shares an address; a guesser gets no more."
+        ),
+        Limit(
+            "email",
+            "10/5m",
+            "A person mistypes a few times; a lock-out by others ends soon.",
+        ),
     ),
     "sign-up": (
-        Limit("address", "10/1h", "A class may sign up together; a robot makes few accounts."),
+        Limit(
+            "address",
+            "10/1h",
+            "A class may sign up together; a robot makes few accounts.",
+        ),
         Limit("email", "5/1h", "Every try for a known address may send it a mail."),
     ),
     "password-reset": (
         Limit("address", "10/1h", "Each one may send a mail."),
-        Limit("email", "3/1h", "Three mails an hour find their reader; more are harassment."),
+        Limit(
+            "email",
+            "3/1h",
+            "Three mails an hour find their reader; more are harassment.",
+        ),
     ),
     "password-reset-key": (
-        Limit("address", "20/1h", "The key in the link is long; this only bounds the noise."),
+        Limit(
+            "address",
+            "20/1h",
+            "The key in the link is long; this only bounds the noise.",
+        ),
     ),
     "confirm-email": (
-        Limit("address", "20/1h", "The key in the link is long; this only bounds the noise."),
+        Limit(
+            "address",
+            "20/1h",
+            "The key in the link is long; this only bounds the noise.",
+        ),
     ),
     "password-change": (
-        Limit("user", "10/5m", "The old password is asked for; a stolen session may not guess it."),
+        Limit(
+            "user",
+            "10/5m",
+            "The old password is asked for; a stolen session may not guess it.",
+        ),
     ),
     "organization-create": (
-        Limit("user", "10/1h", "Nobody starts more by hand, and each one brings fresh limits."),
+        Limit(
+            "user",
+            "10/1h",
+            "Nobody starts more by hand, and each one brings fresh limits.",
+        ),
     ),
     "key-create": (
-        Limit("user", "60/1h", "Generous for a person; a loop belongs to the management API."),
+        Limit(
+            "user",
+            "60/1h",
+            "Generous for a person; a loop belongs to the management API.",
+        ),
     ),
 }
 
@@ -69,7 +103,9 @@ def limited(page: str, view: View) -> View:
 
     @wraps(view)
     def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        retry_after_s = _seconds_to_wait(page, request) if request.method == "POST" else None
+        retry_after_s = (
+            _seconds_to_wait(page, request) if request.method == "POST" else None
+        )
         if retry_after_s is not None:
             return errors.too_many_requests(request, retry_after_s)
         return view(request, *args, **kwargs)
@@ -106,4 +142,8 @@ def _value(by: str, request: HttpRequest) -> str:
     if by == "user":
         return str(request.user.pk or "")
     # The log-in form calls it "login", the others "email".
-    return (request.POST.get("login") or request.POST.get("email") or "").strip().lower()[:254]
+    return (
+        (request.POST.get("login") or request.POST.get("email") or "")
+        .strip()
+        .lower()[:254]
+    )

@@ -26,11 +26,15 @@ urlpatterns = [
         name="key_create",
     ),
     path(
-        "o/<str:organization_id>/keys/<str:key_id>/revoke/", keys.revoke_key, name="key_revoke"
+        "o/<str:organization_id>/keys/<str:key_id>/revoke/",
+        keys.revoke_key,
+        name="key_revoke",
     ),
     path("o/<str:organization_id>/usage/", usage.usage, name="usage"),
     path(
-        "o/<str:organization_id>/settings/", organization.organization_settings, name="settings"
+        "o/<str:organization_id>/settings/",
+        organization.organization_settings,
+        name="settings",
     ),
     path("accounts/login/", limited("log-in", account.login), name="account_login"),
     path("accounts/logout/", account.logout, name="account_logout"),

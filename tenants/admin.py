@@ -85,9 +85,19 @@ class OrganizationAddForm(forms.ModelForm):  # type: ignore[type-arg]
 class OrganizationAdmin(AuditedAdmin):
     list_display = ("name", "public_id", "plan", "state", "members", "created_at")
     list_select_related = ("plan",)
-    list_filter = ("plan", ("suspended_at", admin.EmptyFieldListFilter), "screening_policy")
+    list_filter = (
+        "plan",
+        ("suspended_at", admin.EmptyFieldListFilter),
+        "screening_policy",
+    )
     search_fields = ("name", "public_id", "memberships__user__email")
-    readonly_fields = ("public_id", "created_at", "suspended_at", "suspended_reason", "key_list")
+    readonly_fields = (
+        "public_id",
+        "created_at",
+        "suspended_at",
+        "suspended_reason",
+        "key_list",
+    )
     inlines = (MembershipInline, ProjectInline)
     actions = ("suspend_selected", "restore_selected")
     actions_detail = ("suspend", "restore")
@@ -105,6 +115,7 @@ class OrganizationAdmin(AuditedAdmin):
     def get_form(self, request: HttpRequest, obj: Any = None, **kwargs: Any) -> Any:
         if obj is None:
             kwargs["form"] = OrganizationAddForm
+        kwargs["labels"] = {"response_cache_ttl_s": "Response cache, seconds"}
         return super().get_form(request, obj, **kwargs)
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
@@ -121,7 +132,11 @@ class OrganizationAdmin(AuditedAdmin):
         return False
 
     def save_model(
-        self, request: HttpRequest, obj: Organization, form: ModelForm[Any], change: bool
+        self,
+        request: HttpRequest,
+        obj: Organization,
+        form: ModelForm[Any],
+        change: bool,
     ) -> None:
         if not change:
             created = actions.create_organization(
@@ -143,6 +158,13 @@ class OrganizationAdmin(AuditedAdmin):
                 address=address_of(request),
             )
 
+    def get_actions_detail(self, request: HttpRequest, object_id: Any) -> list[Any]:
+        """Only the one that would change something."""
+        organization = self.get_object(request, str(object_id))
+        offered = "restore" if organization and organization.is_suspended else "suspend"
+        found = super().get_actions_detail(request, object_id)
+        return [each for each in found if each.path == offered]
+
     @display(description="State", label={"Active": "success", "Suspended": "danger"})
     def state(self, organization: Organization) -> str:
         return "Suspended" if organization.is_suspended else "Active"
@@ -156,15 +178,22 @@ class OrganizationAdmin(AuditedAdmin):
         url = reverse("admin:tenants_apikey_changelist")
         count = organization.api_keys.count()
         return format_html(
-            '<a href="{}?organization__id__exact={}">{} in all</a>', url, organization.pk, count
+            '<a href="{}?organization__id__exact={}">{} in all</a>',
+            url,
+            organization.pk,
+            count,
         )
 
     @admin.action(description="Suspend selected organizations", permissions=["change"])
-    def suspend_selected(self, request: HttpRequest, queryset: QuerySet[Organization]) -> None:
+    def suspend_selected(
+        self, request: HttpRequest, queryset: QuerySet[Organization]
+    ) -> None:
         self._set_suspended(request, queryset.filter(suspended_at=None), True)
 
     @admin.action(description="Restore selected organizations", permissions=["change"])
-    def restore_selected(self, request: HttpRequest, queryset: QuerySet[Organization]) -> None:
+    def restore_selected(
+        self, request: HttpRequest, queryset: QuerySet[Organization]
+    ) -> None:
         self._set_suspended(request, queryset.exclude(suspended_at=None), False)
 
     def _set_suspended(
@@ -247,7 +276,14 @@ class UserAdmin(AuditedAdmin, DjangoUserAdmin):
     form = PersonChangeForm
     add_form = PersonCreationForm
     change_password_form = AdminPasswordChangeForm
-    list_display = ("email", "name", "is_active", "is_staff", "last_login", "date_joined")
+    list_display = (
+        "email",
+        "name",
+        "is_active",
+        "is_staff",
+        "last_login",
+        "date_joined",
+    )
     list_filter = ("is_active", "is_staff", "is_superuser")
     search_fields = ("email", "name")
     ordering = ("email",)
@@ -255,11 +291,20 @@ class UserAdmin(AuditedAdmin, DjangoUserAdmin):
     readonly_fields = ("last_login", "date_joined", "organizations")
     fieldsets: ClassVar = [
         (None, {"fields": ("email", "name", "password", "organizations")}),
-        ("Access", {"fields": ("is_active", "is_staff", "is_superuser", "user_permissions")}),
+        (
+            "Access",
+            {"fields": ("is_active", "is_staff", "is_superuser", "user_permissions")},
+        ),
         ("Dates", {"fields": ("last_login", "date_joined")}),
     ]
     add_fieldsets: ClassVar = [
-        (None, {"classes": ("wide",), "fields": ("email", "name", "password1", "password2")})
+        (
+            None,
+            {
+                "classes": ("wide",),
+                "fields": ("email", "name", "password1", "password2"),
+            },
+        )
     ]
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
@@ -269,13 +314,17 @@ class UserAdmin(AuditedAdmin, DjangoUserAdmin):
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         """Only a superuser gives power away: staff may not make themselves more than they are."""
         fields = super().get_readonly_fields(request, obj)
-        if request.user.is_superuser:
+        if staff_user(request).is_superuser:
             return fields
         return (*fields, "is_staff", "is_superuser", "user_permissions")
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Nor may they take over a superuser by changing that account's password or address."""
-        if obj is not None and obj.is_superuser and not request.user.is_superuser:
+        if (
+            obj is not None
+            and obj.is_superuser
+            and not staff_user(request).is_superuser
+        ):
             return False
         return bool(super().has_change_permission(request, obj))
 
@@ -286,14 +335,20 @@ class UserAdmin(AuditedAdmin, DjangoUserAdmin):
             response = super().user_change_password(request, id, form_url)
             user = self.get_object(request, id)
             # The page answers a valid form with a redirect and an invalid one with itself.
-            if request.method == "POST" and response.status_code == 302 and user is not None:
+            if (
+                request.method == "POST"
+                and response.status_code == 302
+                and user is not None
+            ):
                 self.record(request, user, "password_changed")
         return response
 
     @display(description="Organizations")
     def organizations(self, user: User) -> SafeString:
         memberships = user.memberships.select_related("organization")
-        links = [format_html("{} ({})", link_to(m.organization), m.role) for m in memberships]
+        links = [
+            format_html("{} ({})", link_to(m.organization), m.role) for m in memberships
+        ]
         return format_html("{}", SafeString(", ".join(links)) if links else "–")
 
 
@@ -340,7 +395,11 @@ class ApiKeyAdmin(AuditedAdmin):
     actions_detail = ("revoke",)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[ApiKey]:
-        return super().get_queryset(request).select_related("organization", "project", "created_by")
+        return (
+            super()
+            .get_queryset(request)
+            .select_related("organization", "project", "created_by")
+        )
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
@@ -349,7 +408,7 @@ class ApiKeyAdmin(AuditedAdmin):
         return False
 
     def save_model(
-        self, request: HttpRequest, obj: ApiKey, form: ModelForm[Any], change: bool
+        self, request: HttpRequest, obj: Any, form: ModelForm[Any], change: bool
     ) -> None:
         with transaction.atomic():
             super().save_model(request, obj, form, change)
@@ -360,7 +419,8 @@ class ApiKeyAdmin(AuditedAdmin):
         return f"sk-…{key.last_four}"
 
     @display(
-        description="State", label={"Active": "success", "Expired": "warning", "Revoked": "danger"}
+        description="State",
+        label={"Active": "success", "Expired": "warning", "Revoked": "danger"},
     )
     def state(self, key: ApiKey) -> str:
         if key.revoked_at:
@@ -427,7 +487,14 @@ class PlanAdmin(AuditedAdmin):
 
 @admin.register(AuditEvent)
 class AuditEventAdmin(ReadOnlyAdmin):
-    list_display = ("at", "action", "object_type", "object_id", "organization", "acting_user")
+    list_display = (
+        "at",
+        "action",
+        "object_type",
+        "object_id",
+        "organization",
+        "acting_user",
+    )
     list_select_related = ("organization", "acting_user")
     list_filter = (("at", admin.DateFieldListFilter), "object_type")
     search_fields = ("action", "object_id", "acting_user__email", "organization__name")
@@ -438,5 +505,3 @@ class ProjectAdmin(ReadOnlyAdmin):
     list_display = ("name", "public_id", "organization", "archived_at", "created_at")
     list_select_related = ("organization",)
     search_fields = ("name", "public_id", "organization__name")
-
-

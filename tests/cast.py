@@ -14,7 +14,7 @@ from django.contrib.auth.hashers import make_password
 from tenants import actions
 from tenants.models import ApiKey, Membership, Organization, Plan, Project, Role, User
 
-PASSWORD = "correct horse battery staple"  # noqa: S105
+PASSWORD = "correct horse battery staple"
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,10 @@ def _password_hash() -> str:
 def make_user(name: str, **fields: object) -> User:
     """``<name>@example.com`` with the cast's password."""
     return User.objects.create(
-        email=f"{name}@example.com", name=name.title(), password=_password_hash(), **fields
+        email=f"{name}@example.com",
+        name=name.title(),
+        password=_password_hash(),
+        **fields,
     )
 
 
@@ -71,22 +74,36 @@ def build_cast() -> Cast:
     default_plan()
     people = {
         name: make_user(name)
-        for name in ("owner", "admin", "member", "billing", "viewer", "stranger", "suspended")
+        for name in (
+            "owner",
+            "admin",
+            "member",
+            "billing",
+            "viewer",
+            "stranger",
+            "suspended",
+        )
     }
     staff = make_user("staff", is_staff=True, is_superuser=True)
     organization = actions.create_organization("Acme", acting_user=people["owner"])
     other = actions.create_organization("Other", acting_user=people["stranger"])
-    suspended = actions.create_organization("Suspended", acting_user=people["suspended"])
+    suspended = actions.create_organization(
+        "Suspended", acting_user=people["suspended"]
+    )
     for name, role in (
         ("admin", Role.ADMIN),
         ("member", Role.DEVELOPER),
         ("billing", Role.BILLING),
         ("viewer", Role.VIEWER),
     ):
-        Membership.objects.create(organization=organization, user=people[name], role=role)
+        Membership.objects.create(
+            organization=organization, user=people[name], role=role
+        )
     project = organization.projects.get()
     other_project = other.projects.get()
-    owner_key = actions.create_api_key(project, "Owner's key", acting_user=people["owner"])
+    owner_key = actions.create_api_key(
+        project, "Owner's key", acting_user=people["owner"]
+    )
     stranger_key = actions.create_api_key(
         other_project, "Stranger's key", acting_user=people["stranger"]
     )

@@ -26,6 +26,13 @@ def micros(amount: int | None) -> str:
 
 
 @register.filter
+def exact_micros(amount: int | None) -> str:
+    """All six decimals, so that a column of amounts lines up."""
+    dollars, _, decimals = micros(amount).partition(".")
+    return f"{dollars}.{decimals.ljust(6, '0')}"
+
+
+@register.filter
 def thousands(amount: int | None) -> str:
     """1234567 → 1,234,567; nothing at all is a dash."""
     return "–" if amount is None else f"{int(amount):,}"
@@ -33,11 +40,12 @@ def thousands(amount: int | None) -> str:
 
 @register.simple_tag
 def moment(value: datetime | None, empty: str = "Never") -> SafeString | str:
-    """``21 Nov 2026, 14:03`` in UTC, with the exact second as its title."""
+    """``21 Nov, 14:03`` in UTC, another year named, with the exact second as its title."""
     if value is None:
         return empty
     value = value.astimezone(UTC)
-    return _time(value, f"{value.day} {value:%b %Y, %H:%M}")
+    year = "" if value.year == timezone.now().year else f" {value.year}"
+    return _time(value, f"{value.day} {value:%b}{year}, {value:%H:%M}")
 
 
 @register.simple_tag

@@ -11,14 +11,24 @@ from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.cache import never_cache
-from django.views.decorators.http import require_http_methods, require_POST, require_safe
+from django.views.decorators.http import (
+    require_http_methods,
+    require_POST,
+    require_safe,
+)
 
 from billing import selectors as billing
 from inference import selectors as inference
 from portal.context import THEMES
 from portal.form_ids import new_key_form_id
 from portal.forms import KeyForm, OrganizationForm
-from portal.pages import LAST_ORGANIZATION, address_of, organization_page, render_page
+from portal.pages import (
+    LAST_ORGANIZATION,
+    address_of,
+    organization_page,
+    render_page,
+    user_of,
+)
 from portal.periods import month_to_date
 from tenants import access, actions, selectors
 from tenants.models import Membership
@@ -31,7 +41,7 @@ A_YEAR_S = 365 * 24 * 3600
 @login_required
 def home(request: HttpRequest) -> HttpResponse:
     """To the organization looked at last, or the oldest, or the page that makes one."""
-    ids = [m.organization.public_id for m in access.get_memberships(request.user)]
+    ids = [m.organization.public_id for m in access.get_memberships(user_of(request))]
     if not ids:
         return redirect("organization_create")
     last = request.session.get(LAST_ORGANIZATION)
@@ -57,10 +67,12 @@ def overview(request: HttpRequest, membership: Membership) -> HttpResponse:
             projects=selectors.get_projects(organization),
             initial={
                 "name": "My first key",
-                "form_id": new_key_form_id(request.user, organization),
+                "form_id": new_key_form_id(user_of(request), organization),
             },
         )
-    return render_page(request, membership, "portal/overview.html", context, tab="overview")
+    return render_page(
+        request, membership, "portal/overview.html", context, tab="overview"
+    )
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -70,13 +82,15 @@ def create_organization(request: HttpRequest) -> HttpResponse:
     form = OrganizationForm(request.POST or None)
     if request.method == "POST" and form.is_valid():
         organization = actions.create_organization(
-            form.cleaned_data["name"], acting_user=request.user, address=address_of(request)
+            form.cleaned_data["name"],
+            acting_user=user_of(request),
+            address=address_of(request),
         )
         return redirect("overview", organization.public_id)
     return render(
         request,
         "portal/organization_create.html",
-        {"form": form, "memberships": access.get_memberships(request.user)},
+        {"form": form, "memberships": access.get_memberships(user_of(request))},
     )
 
 
@@ -92,7 +106,11 @@ def choose_theme(request: HttpRequest) -> HttpResponse:
     theme = request.POST.get("theme")
     if theme in THEMES:
         response.set_cookie(
-            "theme", theme, max_age=A_YEAR_S, samesite="Lax", secure=settings.SESSION_COOKIE_SECURE
+            "theme",
+            theme,
+            max_age=A_YEAR_S,
+            samesite="Lax",
+            secure=settings.SESSION_COOKIE_SECURE,
         )
     else:
         response.delete_cookie("theme", samesite="Lax")

@@ -13,7 +13,7 @@ from django.views.decorators.http import require_http_methods, require_safe
 from inference import selectors as inference
 from portal.form_ids import new_key_form_id, read_key_form_id
 from portal.forms import KeyForm
-from portal.pages import address_of, organization_page, render_page
+from portal.pages import address_of, organization_page, render_page, user_of
 from tenants import access, actions, selectors
 from tenants.errors import AlreadyDone, InvalidInput
 from tenants.models import Membership
@@ -42,20 +42,29 @@ def create_key(request: HttpRequest, membership: Membership) -> HttpResponse:
         if form.is_valid():
             return _create(request, membership, form)
     else:
-        initial = {"form_id": new_key_form_id(request.user, organization)}
+        initial = {"form_id": new_key_form_id(user_of(request), organization)}
         form = KeyForm(projects=projects, initial=initial)
     status = 400 if form.errors else 200
     return render_page(
-        request, membership, "portal/key_create.html", {"form": form}, tab="keys", status=status
+        request,
+        membership,
+        "portal/key_create.html",
+        {"form": form},
+        tab="keys",
+        status=status,
     )
 
 
 @sensitive_variables("secret")
-def _create(request: HttpRequest, membership: Membership, form: KeyForm) -> HttpResponse:
+def _create(
+    request: HttpRequest, membership: Membership, form: KeyForm
+) -> HttpResponse:
     """The secret goes into this one response and nowhere else: no session, log, URL or message."""
     organization = membership.organization
     try:
-        public_id = read_key_form_id(form.cleaned_data["form_id"], request.user, organization)
+        public_id = read_key_form_id(
+            form.cleaned_data["form_id"], user_of(request), organization
+        )
     except InvalidInput as error:
         messages.error(request, error.message)
         return redirect("key_create", organization.public_id)
@@ -63,7 +72,7 @@ def _create(request: HttpRequest, membership: Membership, form: KeyForm) -> Http
         key, secret = actions.create_api_key(
             form.cleaned_data["project"],
             form.cleaned_data["name"],
-            acting_user=request.user,
+            acting_user=user_of(request),
             expires_at=form.expires_at,
             public_id=public_id,
             address=address_of(request),
@@ -75,7 +84,11 @@ def _create(request: HttpRequest, membership: Membership, form: KeyForm) -> Http
             "answer. If you did not copy it, revoke that key and create another.",
         )
         return redirect("keys", organization.public_id)
-    context = {"key": key, "secret": secret, "model": inference.get_example_chat_model()}
+    context = {
+        "key": key,
+        "secret": secret,
+        "model": inference.get_example_chat_model(),
+    }
     return render_page(
         request, membership, "portal/key_created.html", context, tab="keys", status=201
     )
@@ -83,10 +96,18 @@ def _create(request: HttpRequest, membership: Membership, form: KeyForm) -> Http
 
 @require_http_methods(["GET", "HEAD", "POST"])
 @organization_page("key.revoke")
-def revoke_key(request: HttpRequest, membership: Membership, key_id: str) -> HttpResponse:
+def revoke_key(
+    request: HttpRequest, membership: Membership, key_id: str
+) -> HttpResponse:
     key = access.access_api_key(membership.organization, key_id)
     if request.method == "POST":
-        actions.revoke_api_key(key, acting_user=request.user, address=address_of(request))
-        messages.success(request, f"“{key.name}” is revoked. Programs that use it are refused now.")
+        actions.revoke_api_key(
+            key, acting_user=user_of(request), address=address_of(request)
+        )
+        messages.success(
+            request, f"“{key.name}” is revoked. Programs that use it are refused now."
+        )
         return redirect("keys", membership.organization.public_id)
-    return render_page(request, membership, "portal/key_revoke.html", {"key": key}, tab="keys")
+    return render_page(
+        request, membership, "portal/key_revoke.html", {"key": key}, tab="keys"
+    )

@@ -8,7 +8,7 @@ from django.shortcuts import redirect
 from django.views.decorators.http import require_http_methods
 
 from portal.forms import SettingsForm
-from portal.pages import address_of, organization_page, render_page
+from portal.pages import address_of, organization_page, render_page, user_of
 from tenants import access, actions, selectors
 from tenants.models import Membership
 
@@ -28,16 +28,23 @@ def organization_settings(request: HttpRequest, membership: Membership) -> HttpR
         status = 400
     context = {"form": form, "members": selectors.get_members(organization)}
     return render_page(
-        request, membership, "portal/settings.html", context, tab="settings", status=status
+        request,
+        membership,
+        "portal/settings.html",
+        context,
+        tab="settings",
+        status=status,
     )
 
 
-def _save(request: HttpRequest, membership: Membership, form: SettingsForm) -> HttpResponse:
+def _save(
+    request: HttpRequest, membership: Membership, form: SettingsForm
+) -> HttpResponse:
     if form.changes:
         actions.update_organization(
             membership.organization,
             form.changes,
-            acting_user=request.user,
+            acting_user=user_of(request),
             address=address_of(request),
         )
         messages.success(request, "Settings saved.")

@@ -83,13 +83,18 @@ def test_a_known_address_and_a_new_one_sign_up_alike_when_addresses_are_confirme
     known = sign_up(Client(), email=cast.owner.email)
     new = sign_up(Client(), email="nobody@example.com")
     assert (known.status_code, known["Location"]) == (new.status_code, new["Location"])
-    assert [message.to for message in mail.outbox] == [[cast.owner.email], ["nobody@example.com"]]
+    assert [message.to for message in mail.outbox] == [
+        [cast.owner.email],
+        ["nobody@example.com"],
+    ]
     assert User.objects.filter(email=cast.owner.email).count() == 1
 
 
 def test_log_in_and_out(cast: Cast) -> None:
     client = Client()
-    answer = client.post("/accounts/login/", {"login": "OWNER@example.com", "password": PASSWORD})
+    answer = client.post(
+        "/accounts/login/", {"login": "OWNER@example.com", "password": PASSWORD}
+    )
     assert answer.status_code == 302
     assert client.get(f"/o/{cast.organization.public_id}/").status_code == 200
     assert client.post("/accounts/logout/")["Location"] == "/accounts/login/"
@@ -99,7 +104,9 @@ def test_log_in_and_out(cast: Cast) -> None:
 def test_wrong_password_and_unknown_address_answer_alike(cast: Cast) -> None:
     answers = []
     for address in (cast.owner.email, "nobody@example.com"):
-        response = Client().post("/accounts/login/", {"login": address, "password": "wrong"})
+        response = Client().post(
+            "/accounts/login/", {"login": address, "password": "wrong"}
+        )
         answers.append(re.sub(r'value="[^"]*"', "", response.content.decode()))
         assert response.status_code == 200
     assert answers[0] == answers[1]
@@ -109,7 +116,11 @@ def test_wrong_password_and_unknown_address_answer_alike(cast: Cast) -> None:
 def test_log_in_never_leaves_for_another_site(cast: Cast) -> None:
     answer = Client().post(
         "/accounts/login/?next=https://evil.example/",
-        {"login": cast.owner.email, "password": PASSWORD, "next": "https://evil.example/"},
+        {
+            "login": cast.owner.email,
+            "password": PASSWORD,
+            "next": "https://evil.example/",
+        },
     )
     assert answer["Location"] == "/"
 
@@ -121,7 +132,9 @@ def test_password_reset_by_mail(cast: Cast) -> None:
         response = client.post("/accounts/password/reset/", {"email": address})
         answers.append((response.status_code, response["Location"]))
     assert answers[0] == answers[1]
-    link = re.search(r"http://testserver(/accounts/password/reset/key/\S+)", mail.outbox[0].body)
+    link = re.search(
+        r"http://testserver(/accounts/password/reset/key/\S+)", mail.outbox[0].body
+    )
     assert link
     form = client.get(link[1], follow=True)
     assert "Choose a new password" in form.content.decode()

@@ -25,7 +25,9 @@ REGISTERED = sorted(admin.site._registry, key=lambda model: model._meta.label)
 
 
 def admin_url(model: Any, page: str, *args: Any) -> str:
-    return reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_{page}", args=args)
+    return reverse(
+        f"admin:{model._meta.app_label}_{model._meta.model_name}_{page}", args=args
+    )
 
 
 @pytest.fixture
@@ -38,7 +40,9 @@ def populated(cast: Cast) -> Cast:
     )
     deployment = Deployment.objects.create(name="smol-local", version=version)
     Replica.objects.create(
-        name="r1", deployment=deployment, last_heartbeat_at=timezone.now() - timedelta(seconds=3)
+        name="r1",
+        deployment=deployment,
+        last_heartbeat_at=timezone.now() - timedelta(seconds=3),
     )
     price = Price.objects.create(
         model="smol",
@@ -63,11 +67,17 @@ def populated(cast: Cast) -> Cast:
         cost_micros=3,
     )
     posting = LedgerTransaction.objects.create(
-        organization=cast.organization, kind="usage", reference="req_1", usage_event=event
+        organization=cast.organization,
+        kind="usage",
+        reference="req_1",
+        usage_event=event,
     )
     LedgerEntry.objects.bulk_create(
         LedgerEntry(
-            transaction=posting, organization=cast.organization, account=account, amount_micros=sum_
+            transaction=posting,
+            organization=cast.organization,
+            account=account,
+            amount_micros=sum_,
         )
         for account, sum_ in (("receivable", 3), ("revenue", -3))
     )
@@ -75,7 +85,9 @@ def populated(cast: Cast) -> Cast:
 
 
 @pytest.mark.parametrize("model", REGISTERED, ids=lambda model: model._meta.label)
-def test_every_page_opens_for_staff_and_no_one_else(populated: Cast, model: Any) -> None:
+def test_every_page_opens_for_staff_and_no_one_else(
+    populated: Cast, model: Any
+) -> None:
     client = log_in(populated.staff)
     listing = client.get(admin_url(model, "changelist"))
     assert listing.status_code == 200
@@ -116,7 +128,10 @@ def test_what_must_be_here_is_here() -> None:
 def test_staff_log_in_where_everybody_does(cast: Cast) -> None:
     assert Client().get("/admin/login/")["Location"].startswith("/accounts/login/")
     client = Client()
-    client.post("/accounts/login/?next=/admin/", {"login": cast.staff.email, "password": PASSWORD})
+    client.post(
+        "/accounts/login/?next=/admin/",
+        {"login": cast.staff.email, "password": PASSWORD},
+    )
     assert client.get("/admin/").status_code == 200
 
 
@@ -144,7 +159,9 @@ def test_bulk_suspend(cast: Cast) -> None:
     cast.organization.refresh_from_db()
     assert cast.organization.is_suspended
     assert AuditEvent.objects.filter(
-        action="organization.suspended", acting_user=cast.staff, organization=cast.organization
+        action="organization.suspended",
+        acting_user=cast.staff,
+        organization=cast.organization,
     ).exists()
 
 
@@ -206,14 +223,20 @@ def test_adding_a_member_is_audited(cast: Cast) -> None:
             "memberships-0-organization": cast.organization.pk,
         },
     )
-    log_in(cast.staff).post(admin_url(Organization, "change", cast.organization.pk), form)
+    log_in(cast.staff).post(
+        admin_url(Organization, "change", cast.organization.pk), form
+    )
     assert cast.organization.memberships.filter(user=cast.stranger).exists()
     event = AuditEvent.objects.get(action="staff.membership.created")
     assert event.organization == cast.organization
 
 
 def test_staff_bring_in_a_customer(cast: Cast) -> None:
-    form = {"name": "Customer", "plan": cast.organization.plan_id, "owner": cast.stranger.email}
+    form = {
+        "name": "Customer",
+        "plan": cast.organization.plan_id,
+        "owner": cast.stranger.email,
+    }
     added = log_in(cast.staff).post(admin_url(Organization, "add"), form)
     assert added.status_code == 302, added.context["errors"]
     organization = Organization.objects.get(name="Customer")
@@ -225,7 +248,12 @@ def test_saving_a_plan_tells_the_gateways(cast: Cast) -> None:
     with connection.cursor() as cursor:
         cursor.execute("LISTEN tenants_changed")
     plan = cast.organization.plan
-    form = {"name": plan.name, "slug": plan.slug, "fair_share_weight": 3, "is_default": "on"}
+    form = {
+        "name": plan.name,
+        "slug": plan.slug,
+        "fair_share_weight": 3,
+        "is_default": "on",
+    }
     with CaptureQueriesContext(connection) as queries:
         saved = log_in(cast.staff).post(admin_url(Plan, "change", plan.pk), form)
     assert saved.status_code == 302
@@ -250,7 +278,9 @@ def test_saving_the_registry_tells_the_gateways(cast: Cast) -> None:
         log_in(cast.staff).post(admin_url(Model, "add"), form)
     model = Model.objects.get(name="new-model")
     assert any("pg_notify('registry_changed'" in query["sql"] for query in queries)
-    assert AuditEvent.objects.get(action="staff.model.created").object_id == str(model.pk)
+    assert AuditEvent.objects.get(action="staff.model.created").object_id == str(
+        model.pk
+    )
     with CaptureQueriesContext(connection) as queries:
         log_in(cast.staff).post(admin_url(Model, "delete", model.pk), {"post": "yes"})
     assert not Model.objects.filter(name="new-model").exists()
@@ -270,7 +300,10 @@ def test_a_price_is_added_and_never_altered(populated: Cast) -> None:
         "output_micros_per_million": 1,
     }
     assert client.post(admin_url(Price, "change", price.pk), form).status_code == 403
-    assert client.post(admin_url(Price, "delete", price.pk), {"post": "yes"}).status_code == 403
+    assert (
+        client.post(admin_url(Price, "delete", price.pk), {"post": "yes"}).status_code
+        == 403
+    )
     added = client.post(admin_url(Price, "add"), form)
     assert added.status_code == 302, added.context["errors"]
     assert Price.objects.count() == 2
@@ -299,7 +332,9 @@ def test_add_a_user(cast: Cast) -> None:
     }
     added = log_in(cast.staff).post(admin_url(User, "add"), form)
     assert added.status_code == 302, added.context["errors"]
-    assert User.objects.get(email="fresh@example.com").check_password("quite another phrase")
+    assert User.objects.get(email="fresh@example.com").check_password(
+        "quite another phrase"
+    )
     event = AuditEvent.objects.get(action="staff.user.created")
     assert "phrase" not in str(event.after)
 
@@ -308,7 +343,9 @@ def test_lesser_staff_cannot_make_themselves_superusers(cast: Cast) -> None:
     from django.contrib.auth.models import Permission
 
     helper = make_user("helper", is_staff=True)
-    helper.user_permissions.set(Permission.objects.filter(codename__in=["view_user", "change_user"]))
+    helper.user_permissions.set(
+        Permission.objects.filter(codename__in=["view_user", "change_user"])
+    )
     client = log_in(helper)
     form = {"email": helper.email, "name": "", "is_active": "on", "is_superuser": "on"}
     client.post(admin_url(User, "change", helper.pk), form)
@@ -331,8 +368,14 @@ def test_lists_cost_the_same_for_many_rows(cast: Cast) -> None:
         return len(captured)
 
     for model, add in (
-        (type(cast.owner_api_key), lambda: actions.create_api_key(cast.project, "k", acting_user=None)),
-        (Organization, lambda: actions.create_organization("O", acting_user=cast.owner)),
+        (
+            type(cast.owner_api_key),
+            lambda: actions.create_api_key(cast.project, "k", acting_user=None),
+        ),
+        (
+            Organization,
+            lambda: actions.create_organization("O", acting_user=cast.owner),
+        ),
         (
             AuditEvent,
             lambda: actions.update_organization(
