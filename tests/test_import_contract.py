@@ -49,9 +49,7 @@ def test_imports_keep_the_contract() -> None:
         ("api", "import vllm"),
     ],
 )
-def test_contract_refuses_what_it_should(
-    tmp_path: Path, module: str, line: str
-) -> None:
+def test_contract_refuses_what_it_should(tmp_path: Path, module: str, line: str) -> None:
     for name in PACKAGES:
         (tmp_path / name).mkdir()
         (tmp_path / name / "__init__.py").touch()

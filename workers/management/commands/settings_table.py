@@ -21,9 +21,7 @@ class Command(BaseCommand):
     requires_system_checks: ClassVar[list[str]] = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument(
-            "--write", action="store_true", help=f"Write it into {PAGE}."
-        )
+        parser.add_argument("--write", action="store_true", help=f"Write it into {PAGE}.")
 
     def handle(self, *args: Any, **options: Any) -> None:
         if not options["write"]:
