@@ -14,6 +14,7 @@ import logging
 import random
 import time
 from collections.abc import Callable
+from typing import Any
 
 import psycopg
 from asgiref.sync import sync_to_async
@@ -76,9 +77,7 @@ class Authenticator:
         self._known: LRUCache[bytes, tuple[float, Principal]] = LRUCache(CACHE_ENTRIES)
         self._refused: LRUCache[bytes, float] = LRUCache(REFUSED_ENTRIES)
         self._ttl_s = UNLISTENED_TTL_S
-        self._epoch = (
-            0  # rises with every notice; a look-up older than it is not cached
-        )
+        self._epoch = 0  # rises with every notice; a look-up older than it is not cached
 
     async def authenticate(self, header: bytes | None) -> Principal:
         """The caller, or InvalidApiKey / OrganizationSuspended / AuthenticationUnavailable."""
@@ -103,16 +102,14 @@ class Authenticator:
                     lookup, digest
                 )
             except (DatabaseError, psycopg.Error, OSError) as error:
-                log.warning(
-                    "authentication.database_unavailable", extra={"error": repr(error)}
-                )
-                raise AuthenticationUnavailable(
-                    "Keys cannot be checked right now."
-                ) from error
+                log.warning("authentication.database_unavailable", extra={"error": repr(error)})
+                raise AuthenticationUnavailable("Keys cannot be checked right now.") from error
+        is_current = epoch == self._epoch
         if principal is None:
-            self._refused[digest] = now
+            if is_current:
+                self._refused[digest] = now
             raise InvalidApiKey(_BAD_KEY)
-        if epoch == self._epoch:
+        if is_current:
             self._known[digest] = (now, principal)
         return principal
 
@@ -123,9 +120,7 @@ class Authenticator:
         if payload == "*":
             self._known.clear()
             return
-        stale = [
-            d for d, (_, p) in self._known.items() if str(p.organization) == payload
-        ]
+        stale = [d for d, (_, p) in self._known.items() if str(p.organization) == payload]
         for digest in stale:
             self._known.pop(digest, None)
 
@@ -156,16 +151,14 @@ async def listen(
                 async for notice in listener.notifies():
                     on_notice(notice.payload)
         except (psycopg.Error, OSError) as error:
-            log.warning(
-                "listener.lost", extra={"channel": channel, "error": repr(error)}
-            )
+            log.warning("listener.lost", extra={"channel": channel, "error": repr(error)})
         on_connected(False)
         await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311
         delay = min(delay * 2, LISTENER_BACKOFF_S[1])
 
 
-def _listener_parameters() -> dict[str, object]:
-    database = settings.DATABASES["default"]
+def _listener_parameters() -> dict[str, Any]:
+    database: dict[str, Any] = settings.DATABASES["default"]
     parameters = {
         "dbname": database["NAME"],
         "user": database["USER"],
@@ -178,9 +171,7 @@ def _listener_parameters() -> dict[str, object]:
         "keepalives_interval": 1,
         "keepalives_count": 3,
     }
-    return {
-        name: value for name, value in parameters.items() if value not in ("", None)
-    }
+    return {name: value for name, value in parameters.items() if value not in ("", None)}
 
 
 def get_principal(lookup: str, digest: bytes) -> Principal | None:

@@ -58,13 +58,15 @@ class AlreadyDone(TenantError):
 
 
 class LimitExceeded(TenantError):
-    """A limit refused the request; ``retry_after_s`` is when it would be admitted."""
+    """A limit refused the request; ``retry_after_s`` is when it would be admitted, None never."""
 
     status = 429
     code = "rate_limit_exceeded"
     kind = "rate_limit_error"
 
-    def __init__(self, message: str, *, limit: str, retry_after_s: float, headers: RateHeaders):
+    def __init__(
+        self, message: str, *, limit: str, retry_after_s: float | None, headers: RateHeaders
+    ):
         super().__init__(message)
         self.limit = limit
         self.retry_after_s = retry_after_s

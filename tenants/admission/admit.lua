@@ -7,8 +7,9 @@
 --        (ITU-T I.371), so one number a bucket and no refill loop;
 --        "gauge"  requests in flight, a sorted set scored by their expiry;
 --        "quota"  a counter whose key names its calendar month.
--- Returns {1, 0, 0, remaining, reset ms, …} admitted,
---         {0, index of the limit, retry after ms, remaining, reset ms, …} refused,
+-- Returns {1, 0, 0, remaining, reset ms, …} admitted: what is left after this request,
+--         {0, index of the limit, retry after ms, remaining, reset ms, …} refused: what
+--         is left now; a cost above the whole limit has a retry of 1e15, which is never,
 --         {-1} when usage is not being recorded and money must not be spent.
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + clock[2] / 1000
@@ -17,25 +18,23 @@ if redis.call('XLEN', KEYS[3]) >= tonumber(ARGV[4]) then
   return {-1}
 end
 
+local NEVER = 1e15
 local refused, retry_ms = 0, -1
 local answer = {1, 0, 0}
-local writes = {}
+local remains, resets, intervals = {}, {}, {}
 local count = #KEYS - 3
 for i = 1, count do
   local key, at = KEYS[i + 3], 5 * i
   local kind = ARGV[at]
   local limit, cost, period = tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3]), tonumber(ARGV[at + 4])
-  local remaining, reset, wait = 0, 0, -1
+  local remaining, reset, wait, interval = 0, 0, -1, 0
   if kind == 'bucket' then
-    local interval = period / limit
-    local arrival = math.max(tonumber(redis.call('GET', key) or 0), now)
-    local after = arrival + cost * interval
-    if after - now > period + 0.001 then
-      wait = after - now - period
-      remaining, reset = (period - (arrival - now)) / interval, arrival - now
-    else
-      remaining, reset = (period - (after - now)) / interval, after - now
-      writes[i] = after
+    interval = period / limit
+    reset = math.max(tonumber(redis.call('GET', key) or 0) - now, 0)
+    remaining = (period - reset) / interval
+    local missing = reset + cost * interval - period
+    if missing > 0.001 then
+      wait = missing
     end
   elseif kind == 'gauge' then
     redis.call('ZREMRANGEBYSCORE', key, '-inf', now)
@@ -43,24 +42,23 @@ for i = 1, count do
     if remaining < cost then
       -- Nobody knows when a request ends; a second is a fair time to ask again.
       wait = 1000
-    else
-      remaining = remaining - cost
     end
   else
-    local used = tonumber(redis.call('GET', key) or 0)
-    remaining = limit - used
+    remaining = limit - tonumber(redis.call('GET', key) or 0)
     reset = period
     if remaining < cost then
       wait = period
-    else
-      remaining = remaining - cost
     end
   end
-  if wait >= 0 and wait > retry_ms then
+  if wait >= 0 and cost > limit then
+    wait = NEVER
+  end
+  if wait > retry_ms then
     refused, retry_ms = i, wait
   end
+  remains[i], resets[i], intervals[i] = remaining, reset, interval
   answer[2 + 2 * i] = math.max(0, math.floor(remaining + 0.0001))
-  answer[3 + 2 * i] = math.ceil(math.max(0, reset))
+  answer[3 + 2 * i] = math.ceil(reset)
 end
 
 if refused > 0 then
@@ -73,10 +71,12 @@ local held = {}
 for i = 1, count do
   local key, at = KEYS[i + 3], 5 * i
   local kind, unit, cost, period = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 3]), tonumber(ARGV[at + 4])
-  local interval = 0
+  local interval = intervals[i]
+  local reset = resets[i] + cost * interval
+  answer[2 + 2 * i] = math.max(0, math.floor(remains[i] - cost + 0.0001))
+  answer[3 + 2 * i] = math.ceil(reset)
   if kind == 'bucket' then
-    interval = period / tonumber(ARGV[at + 2])
-    redis.call('SET', key, string.format('%.4f', writes[i]), 'PX', math.ceil(writes[i] - now) + 1000)
+    redis.call('SET', key, string.format('%.4f', now + reset), 'PX', math.ceil(reset) + 1000)
   elseif kind == 'gauge' then
     redis.call('ZADD', key, expiry, ARGV[1])
     redis.call('PEXPIRE', key, tonumber(ARGV[2]))

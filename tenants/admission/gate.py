@@ -6,6 +6,7 @@ import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import redis.asyncio
 from redis.exceptions import RedisError
@@ -19,6 +20,7 @@ USAGE_STREAM = "usage.reports"
 # At some 200 bytes a report this is 200 MB: hours of traffic while PostgreSQL is
 # away. Past it nothing is admitted, because it could not be billed.
 MOST_WAITING_REPORTS = 1_000_000
+NEVER_MS = 10**15  # as in admit.lua
 _FOLDER = Path(__file__).parent
 ADMIT_SCRIPT = (_FOLDER / "admit.lua").read_text()
 SETTLE_SCRIPT = (_FOLDER / "settle.lua").read_text()
@@ -86,11 +88,10 @@ class Admission:
         if answer[0] == 1:
             return Hold(request_id, rate_headers(checks, answer))
         if answer[0] == -1:
-            raise AdmissionUnavailable(
-                "Usage cannot be recorded right now. Try again shortly."
-            )
+            raise AdmissionUnavailable("Usage cannot be recorded right now. Try again shortly.")
         check = checks[answer[1] - 1]
-        retry_after_s = math.ceil(answer[2] / 10) / 100
+        # Rounded up, so that whoever waits for so long is not a moment early.
+        retry_after_s = math.ceil(answer[2] / 10) / 100 if answer[2] < NEVER_MS else None
         raise LimitExceeded(
             refusal_message(check, retry_after_s),
             limit=check.name,
@@ -101,21 +102,20 @@ class Admission:
     async def settle(self, request_id: str, used_tokens: int, report: bytes) -> bool:
         """End a hold. True when this call ended it; safe to repeat. Raises RedisError."""
         keys = [f"hold:{request_id}", HOLDS, USAGE_STREAM]
-        return bool(
-            await self._settle(
-                keys=keys, args=[request_id, max(0, used_tokens), report]
-            )
-        )
+        return bool(await self._settle(keys=keys, args=[request_id, max(0, used_tokens), report]))
 
     async def expired_holds(self, now: float, count: int = 500) -> list[ExpiredHold]:
         """Holds that nobody settled in their time, oldest first."""
-        due = await self._redis.zrangebyscore(
-            HOLDS, "-inf", now * 1000, start=0, num=count, withscores=True
+        due = cast(
+            list[tuple[bytes, float]],
+            await self._redis.zrangebyscore(
+                HOLDS, "-inf", now * 1000, start=0, num=count, withscores=True
+            ),
         )
         holds = []
         for raw_id, score in due:
             request_id = raw_id.decode()
-            note = await self._redis.hget(f"hold:{request_id}", "note")
+            note = cast(bytes | None, await self._redis.hget(f"hold:{request_id}", "note"))
             if note is None:
                 await self._redis.zrem(HOLDS, raw_id)
             else:

@@ -124,20 +124,21 @@ def _duration(milliseconds: int) -> bytes:
     return b"%dm%gs" % (minutes, rest / 1000)
 
 
-def refusal_message(check: Check, retry_after_s: float) -> str:
+def refusal_message(check: Check, retry_after_s: float | None) -> str:
     """What to tell the caller whom ``check`` refused."""
-    if check.kind == "bucket" and check.cost > check.limit:
-        return (
-            f"This request needs {check.cost} {check.unit}, more than the {check.subject}'s limit "
-            f"of {check.limit} {check.unit} a minute. Lower max_tokens or shorten the prompt."
-        )
     names = {
         "requests_per_minute": f"{check.limit} requests a minute",
         "tokens_per_minute": f"{check.limit} tokens a minute",
         "concurrent_requests": f"{check.limit} requests at once",
         "monthly_tokens": f"{check.limit} tokens this month",
     }
-    message = f"The {check.subject}'s limit of {names[check.name]} is reached."
-    if check.kind == "quota":
+    limit = f"the {check.subject}'s limit of {names[check.name]}"
+    if check.unit == "tokens" and check.cost > check.limit:
+        return (
+            f"This request may need {check.cost} tokens, more than {limit}. "
+            "Lower max_tokens or shorten the prompt."
+        )
+    message = f"T{limit[1:]} is reached."
+    if retry_after_s is None or check.kind == "quota":
         return message + " See the portal for your plan."
     return message + f" Try again in {retry_after_s:g} s."
