@@ -1,0 +1,163 @@
+"""The pages name what exists: links, error codes, numbers, modules, Redis keys."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import api.asgi
+import api.errors
+import api.http
+import inference.errors
+import tenants.authentication
+import tenants.errors
+from api import parameters
+from api.chat_completions.wire import MOST_MESSAGES, ChatRequest
+from api.completions.wire import MOST_LOGPROBS, MOST_PROMPTS, CompletionRequest
+from api.embeddings.handler import MOST_INPUTS
+from config.settings import env
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+GUIDE = (ROOT / "docs" / "api.md").read_text()
+ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text()
+# Of pages and of the model store; the API never answers with these.
+NOT_OF_THE_API = {
+    "invalid_request", "not_found", "insufficient_permissions", "already_done", "invalid_source",
+    "missing_package", "checksum_mismatch", "version_taken", "fetch_failed", "conversion_failed",
+    "store_busy",
+}  # fmt: skip
+
+
+def name_of(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        if not target.startswith("http"):
+            assert (page.parent / target.partition("#")[0]).exists(), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_pages_name_no_path_of_this_machine(page: Path) -> None:
+    assert str(ROOT) not in page.read_text()
+    assert not re.search(r"(?<![\w.])/(?:home|root|work)/", page.read_text())
+
+
+def codes_of(*modules: ModuleType) -> set[str]:
+    """Codes of error classes, and those given in the text of a module."""
+    found = set()
+    for module in modules:
+        for value in vars(module).values():
+            if isinstance(value, type) and isinstance(getattr(value, "code", None), str):
+                found.add(value.code)
+        text = Path(module.__file__ or "").read_text()
+        found |= set(re.findall(r'(?:error|self)\.code(?: = self\.kind)? = "(\w+)"', text))
+        found |= set(re.findall(r'error\.status, error\.code = \d+, "(\w+)"', text))
+    return found
+
+
+def test_guide_has_every_error_code_and_no_other() -> None:
+    from api.stream import consumer
+
+    written = codes_of(
+        tenants.errors, tenants.authentication, inference.errors,
+        api.asgi, api.errors, api.http, parameters, consumer,
+    )  # fmt: skip
+    # Given as arguments of a helper, in api.errors.
+    written |= {"unknown_parameter", "missing_required_parameter", "invalid_type"}
+    table = GUIDE.split("## Errors")[1].split("\n## ")[0]
+    told = set(re.findall(r"^\| \d{3} \| `(\w+)`", table, re.MULTILINE))
+    assert told == written - NOT_OF_THE_API
+
+
+def test_statuses_of_the_guide_are_the_codes() -> None:
+    table = GUIDE.split("## Errors")[1]
+    for error in (
+        inference.errors.ModelNotFound, inference.errors.ContextLengthExceeded,
+        inference.errors.ContentBlocked, inference.errors.NoReplica, inference.errors.Overloaded,
+        inference.errors.RequestFailed, inference.errors.RequestTimedOut,
+        tenants.errors.InvalidApiKey, tenants.errors.OrganizationSuspended,
+        tenants.errors.LimitExceeded, tenants.errors.AdmissionUnavailable,
+        api.http.BodyTooLarge, api.http.UnsupportedContentType, api.asgi.MethodNotAllowed,
+        api.asgi.UnknownPath,
+    ):  # fmt: skip
+        assert f"| {error.status} | `{error.code}` |" in table, error
+
+
+def test_guide_has_every_parameter() -> None:
+    section = GUIDE.split("## Parameters")[1].split("\n## ")[0] + GUIDE.split("## Streaming")[1]
+    told = set(re.findall(r"`(\w+)`", section))
+    fields = {*ChatRequest.__struct_fields__, *CompletionRequest.__struct_fields__}
+    # "stream" and "prompt" have sections; parallel_tool_calls means nothing without tools.
+    assert fields - told <= {"stream", "stream_options", "prompt", "parallel_tool_calls"}
+
+
+@pytest.mark.parametrize(
+    ("name", "number", "sentence"),
+    [
+        ("MOST_CHOICES", parameters.MOST_CHOICES, "| `n` | 1 to {} |"),
+        ("MOST_STOPS", parameters.MOST_STOPS, "a string or up to {}, each"),
+        ("MOST_STOPS", parameters.MOST_STOPS, "| `stop_token_ids` | up to {} |"),
+        ("MOST_STOP_CHARACTERS", parameters.MOST_STOP_CHARACTERS, "each of 1 to {} characters"),
+        ("MOST_LOGIT_BIASES", parameters.MOST_LOGIT_BIASES, "up to {} token ids"),
+        ("MOST_TOP_LOGPROBS", parameters.MOST_TOP_LOGPROBS, "true; 0 to {} |"),
+        ("MOST_BAD_WORDS", parameters.MOST_BAD_WORDS, "up to {}, each of 1"),
+        ("MOST_LOGPROBS", MOST_LOGPROBS, "(completions) | 0 to {} |"),
+        ("MOST_MESSAGES", MOST_MESSAGES, "| `messages` | 1 to {} |"),
+        ("MOST_PROMPTS", MOST_PROMPTS, "a list of up to {} of either; choices"),
+        ("MOST_INPUTS", MOST_INPUTS, "a list of up to {} of either. `encoding_format`"),
+        ("REQUEST_TIMEOUT_S", float(env.declared["REQUEST_TIMEOUT_S"].default), "{} s (`REQU"),
+        ("BODY_TIMEOUT_S", float(env.declared["BODY_TIMEOUT_S"].default), "within {} s (`BODY"),
+        ("MAX_IN_FLIGHT", int(env.declared["MAX_IN_FLIGHT"].default), "| {} (`MAX_IN"),
+        ("MAX_BODY_BYTES", int(env.declared["MAX_BODY_BYTES"].default) >> 20, "{} MiB (`MAX_B"),
+        ("WEBSOCKET", int(env.declared["WEBSOCKET_MAX_REQUESTS"].default), "At most {} requests"),
+    ],
+)
+def test_numbers_of_the_guide_are_the_codes(name: str, number: float, sentence: str) -> None:
+    assert sentence.format(f"{number:,.0f}") in GUIDE, name
+
+
+def test_python_examples_compile() -> None:
+    examples = re.findall(r"<!-- runnable -->\n```python\n(.*?)```", GUIDE, re.DOTALL)
+    assert len(examples) == GUIDE.count("```python")
+    for number, example in enumerate(examples):
+        compile(example, f"docs/api.md, example {number + 1}", "exec")
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs" / "rooms").glob("*.md")), ids=name_of)
+def test_room_pages_name_files_that_exist(page: Path) -> None:
+    room = ROOT / page.stem
+    for row in re.findall(r"^\| (`[^|]*) \|", page.read_text(), re.MULTILINE):
+        for name in re.findall(r"`([\w./]+\.(?:py|lua)|[\w/]+/)`", row):
+            places = [room / name, room / "local" / name, room / Path(name).name, ROOT / name]
+            siblings = list(room.rglob(Path(name).name)) if name.endswith((".py", ".lua")) else []
+            assert siblings or any(place.exists() for place in places), name
+
+
+def test_architecture_names_files_and_streams_that_exist() -> None:
+    for name in re.findall(r"`((?:\w+/)+[\w.]+\.(?:py|lua))`", ARCHITECTURE):
+        assert (ROOT / name).is_file(), name
+    from inference import wire
+    from tenants.admission import gate
+
+    for key in (
+        gate.HOLDS, gate.USAGE_STREAM, wire.WORKER_USAGE, wire.HEARTBEATS,
+        wire.mailbox_of("<gateway>"), wire.control_of("<replica>"), wire.queue_of("<name>"),
+    ):  # fmt: skip
+        assert f"`{key}`" in ARCHITECTURE, key
+
+
+def test_decisions_are_numbered_once() -> None:
+    numbers = [path.name[:4] for path in (ROOT / "docs" / "adr").glob("*.md")]
+    assert len(numbers) == len(set(numbers))
+    for path in (ROOT / "docs" / "adr").glob("*.md"):
+        text = path.read_text()
+        assert text.startswith(f"# {int(path.name[:4])}. "), path.name
+        for part in ("**Context.**", "**Decision.**", "**Consequences.**"):
+            assert part in text, path.name
