@@ -107,9 +107,7 @@ async def _answer(gateway: Gateway, request: Request, path: str, send: Send) -> 
     except (ClientDisconnected, asyncio.CancelledError):
         raise
     except Exception:
-        log.exception(
-            "request.failed", extra={"request_id": request.request_id, "path": path}
-        )
+        log.exception("request.failed", extra={"request_id": request.request_id, "path": path})
         response = _error_response(INTERNAL)
     await _send_whole(request, response, send)
     return response.status
@@ -118,19 +116,13 @@ async def _answer(gateway: Gateway, request: Request, path: str, send: Send) -> 
 # --- Inference endpoints -----------------------------------------------------------------
 
 
-async def _infer(
-    gateway: Gateway, request: Request, prepare: Prepare, send: Send
-) -> int:
-    principal = await gateway.authenticator.authenticate(
-        request.header(b"authorization")
-    )
+async def _infer(gateway: Gateway, request: Request, prepare: Prepare, send: Send) -> int:
+    principal = await gateway.authenticator.authenticate(request.header(b"authorization"))
     request.organization = principal.organization_public_id
     body = await request.json_body()
     if gateway.is_draining or gateway.requests > settings.MAX_IN_FLIGHT:
         raise NoReplica("This server is at its capacity. Try again shortly.")
-    call = await prepare(
-        gateway, principal, body, request.request_id, request.started_at
-    )
+    call = await prepare(gateway, principal, body, request.request_id, request.started_at)
     current = asyncio.current_task()
     assert current is not None  # noqa: S101 - a coroutine always runs in a task
     watcher = asyncio.create_task(_watch(request, current))
@@ -190,9 +182,7 @@ async def _stream(request: Request, call: StreamingCall, run: Run, send: Send) -
 
 
 async def _end(send: Send, last: bytes) -> None:
-    await send(
-        {"type": "http.response.body", "body": last + sse.DONE, "more_body": False}
-    )
+    await send({"type": "http.response.body", "body": last + sse.DONE, "more_body": False})
 
 
 # --- The rest ------------------------------------------------------------------------------
@@ -218,15 +208,11 @@ async def _plain(gateway: Gateway, request: Request, path: str) -> Response:
         return await _service(gateway, request, path)
     if path == "/v1/models" or path.startswith("/v1/models/"):
         _check_method(request, "GET")
-        principal = await gateway.authenticator.authenticate(
-            request.header(b"authorization")
-        )
+        principal = await gateway.authenticator.authenticate(request.header(b"authorization"))
         request.organization = principal.organization_public_id
         if path == "/v1/models":
             return json_response(model_handler.list_models(gateway))
-        return json_response(
-            model_handler.get_model(gateway, path.removeprefix("/v1/models/"))
-        )
+        return json_response(model_handler.get_model(gateway, path.removeprefix("/v1/models/")))
     raise UnknownPath(f"Unknown request URL: {request.scope['method']} {path[:200]}.")
 
 
@@ -255,9 +241,7 @@ async def _not_ready(gateway: Gateway) -> list[str]:
     except Exception:  # whatever is wrong with Redis, the answer is the same
         missing.append("redis")
     for entry in gateway.registry.snapshot.models.values():
-        if not gateway.dispatcher.has_replica(
-            served.deployment for served in entry.deployments
-        ):
+        if not gateway.dispatcher.has_replica(served.deployment for served in entry.deployments):
             missing.append(f"no replica of {entry.name}")
     if not gateway.registry.snapshot.models:
         missing.append("no model")
@@ -266,10 +250,7 @@ async def _not_ready(gateway: Gateway) -> list[str]:
 
 def _may_read_metrics(request: Request) -> bool:
     if settings.METRICS_TOKEN:
-        return (
-            request.header(b"authorization")
-            == f"Bearer {settings.METRICS_TOKEN}".encode()
-        )
+        return request.header(b"authorization") == f"Bearer {settings.METRICS_TOKEN}".encode()
     client = request.scope.get("client")
     # A proxy's address says nothing of who asked, so behind one a token is needed.
     if request.header(b"x-forwarded-for") is not None or client is None:

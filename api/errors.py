@@ -57,14 +57,10 @@ def api_error(error: TenantError | InferenceError) -> ApiError:
         retry_after_s = 1.0
     if retry_after_s is not None:
         headers.append((b"retry-after", b"%d" % max(1, math.ceil(retry_after_s))))
-        headers.append(
-            (b"retry-after-ms", b"%d" % max(1, math.ceil(retry_after_s * 1000)))
-        )
+        headers.append((b"retry-after-ms", b"%d" % max(1, math.ceil(retry_after_s * 1000))))
     if error.status == 401:
         headers.append((b"www-authenticate", b"Bearer"))
-    return ApiError(
-        error.status, error.message, error.kind, error.param, error.code, headers
-    )
+    return ApiError(error.status, error.message, error.kind, error.param, error.code, headers)
 
 
 class MalformedBody(InvalidRequest):
@@ -76,7 +72,7 @@ _UNKNOWN = re.compile(r"Object contains unknown field `([^`]*)`")
 _MISSING = re.compile(r"Object missing required field `([^`]*)`")
 
 
-def malformed(error: msgspec.MsgspecError) -> MalformedBody:
+def malformed(error: Exception) -> MalformedBody:
     """A decoding failure in words of the API, naming the field."""
     text = str(error)
     at = _AT.search(text)
@@ -95,9 +91,7 @@ def malformed(error: msgspec.MsgspecError) -> MalformedBody:
             "missing_required_parameter",
         )
     if not isinstance(error, msgspec.ValidationError):
-        return _named(
-            f"We could not parse the JSON body of your request: {text}.", None, None
-        )
+        return _named(f"We could not parse the JSON body of your request: {text}.", None, None)
     where = f" for '{path}'" if path else ""
     return _named(f"Invalid value{where}: {text}.", path or None, "invalid_type")
 

@@ -58,19 +58,13 @@ class Request:
 
     async def json_body(self) -> bytes:
         """The whole body, bounded in size and time."""
-        content_type = (
-            (self.header(b"content-type") or b"").partition(b";")[0].strip().lower()
-        )
+        content_type = (self.header(b"content-type") or b"").partition(b";")[0].strip().lower()
         if content_type != b"application/json":
             raise UnsupportedContentType(
                 "Send the request's body as JSON with the header 'Content-Type: application/json'."
             )
         declared = self.header(b"content-length")
-        if (
-            declared is not None
-            and declared.isdigit()
-            and int(declared) > settings.MAX_BODY_BYTES
-        ):
+        if declared is not None and declared.isdigit() and int(declared) > settings.MAX_BODY_BYTES:
             raise _too_large()
         message = await self._next_part()
         body = message.get("body", b"")
@@ -115,14 +109,12 @@ class Response:
     stream: AsyncIterator[bytes] | None = None
 
 
-class ClientDisconnected(Exception):  # noqa: N818 - an event, not a fault
+class ClientDisconnected(Exception):
     """The client went away before it had sent its request."""
 
 
 def _too_large() -> BodyTooLarge:
-    return BodyTooLarge(
-        f"The request's body is larger than {settings.MAX_BODY_BYTES} bytes."
-    )
+    return BodyTooLarge(f"The request's body is larger than {settings.MAX_BODY_BYTES} bytes.")
 
 
 def _slow_body() -> RequestTimedOut:

@@ -29,9 +29,7 @@ class StreamOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     include_usage: bool = False
 
 
-class SamplingFields(
-    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
-):
+class SamplingFields(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Fields of a request's body that choose tokens; None is the same as absent."""
 
     model: Annotated[str, Meta(min_length=1, max_length=200)]
@@ -56,9 +54,7 @@ class SamplingFields(
     spaces_between_special_tokens: bool | None = None
     logit_bias: dict[str, float] | None = None
     bad_words: Annotated[list[str], Meta(max_length=MOST_BAD_WORDS)] | None = None
-    allowed_token_ids: (
-        Annotated[list[int], Meta(min_length=1, max_length=4096)] | None
-    ) = None
+    allowed_token_ids: Annotated[list[int], Meta(min_length=1, max_length=4096)] | None = None
     # Accepted for compatibility; they change nothing here.
     user: Annotated[str, Meta(max_length=512)] | None = None
     safety_identifier: Annotated[str, Meta(max_length=512)] | None = None
@@ -112,9 +108,7 @@ def sampling_of(
             f"'min_tokens' must not be above the {max_tokens} tokens that can be produced.",
             param="min_tokens",
         )
-    chosen = {
-        name: value for name in _PASSED_ON if (value := getattr(body, name)) is not None
-    }
+    chosen = {name: value for name in _PASSED_ON if (value := getattr(body, name)) is not None}
     if chosen.get("top_k") == -1:
         chosen["top_k"] = 0
     vocabulary = served.renderer.vocab_size
@@ -138,8 +132,7 @@ def sampling_of(
 _PASSED_ON = tuple(
     name
     for name in Sampling.__struct_fields__
-    if name in SamplingFields.__struct_fields__
-    and name not in {"max_tokens", "stop", "logit_bias"}
+    if name in SamplingFields.__struct_fields__ and name not in {"max_tokens", "stop", "logit_bias"}
 )
 
 
@@ -156,9 +149,7 @@ def _stops(stop: str | list[str] | None) -> list[str]:
     return stops
 
 
-def _biases(
-    biases: dict[str, float] | None, vocabulary: int
-) -> dict[int, float] | None:
+def _biases(biases: dict[str, float] | None, vocabulary: int) -> dict[int, float] | None:
     if not biases:
         return None
     if len(biases) > MOST_LOGIT_BIASES:
@@ -167,20 +158,13 @@ def _biases(
         )
     found = {}
     for name, bias in biases.items():
-        if not (
-            name.isascii()
-            and name.isdigit()
-            and len(name) < 10
-            and int(name) < vocabulary
-        ):
+        if not (name.isascii() and name.isdigit() and len(name) < 10 and int(name) < vocabulary):
             raise InvalidRequest(
                 f"'{name[:40]}' is no token id of this model (0 to {vocabulary - 1}).",
                 param="logit_bias",
             )
         if not -100.0 <= bias <= 100.0:
-            raise InvalidRequest(
-                "A logit bias lies between -100 and 100.", param="logit_bias"
-            )
+            raise InvalidRequest("A logit bias lies between -100 and 100.", param="logit_bias")
         found[int(name)] = bias
     return found
 

@@ -8,9 +8,7 @@ from inference.errors import ContextLengthExceeded, InvalidRequest
 from inference.registry import Served
 
 
-def split_inputs(
-    value: str | list[Any], param: str, most: int
-) -> list[str | list[int]]:
+def split_inputs(value: str | list[Any], param: str, most: int) -> list[str | list[int]]:
     """One element an input; an error names the element."""
     if isinstance(value, str):
         return [_text(value, param)]
@@ -53,9 +51,7 @@ async def encode_inputs(
     for index, item in enumerate(inputs):
         name = param if len(inputs) == 1 else f"{param}[{index}]"
         if isinstance(item, str):
-            ids = await renderer.encode_text(
-                item, scope=scope, limit_tokens=most, param=name
-            )
+            ids = await renderer.encode_text(item, scope=scope, limit_tokens=most, param=name)
         else:
             ids = item
             for token_id in ids:

@@ -20,14 +20,10 @@ def resolve(
     snapshot = gateway.registry.snapshot
     entry = snapshot.find(name)
     if entry.kind != kind:
-        raise InvalidRequest(
-            f"The model `{name}` does not serve this endpoint.", param="model"
-        )
+        raise InvalidRequest(f"The model `{name}` does not serve this endpoint.", param="model")
     chosen = entry
     for _ in range(MOST_FALLBACKS):
-        if gateway.dispatcher.has_replica(
-            served.deployment for served in chosen.deployments
-        ):
+        if gateway.dispatcher.has_replica(served.deployment for served in chosen.deployments):
             break
         fallback = snapshot.models.get(chosen.fallback or "")
         if fallback is None or fallback.kind != kind:

@@ -68,9 +68,7 @@ class Plan:
     def expected_output_tokens(self) -> int:
         if self.has_output_limit:
             return self.most_output_tokens
-        return min(
-            self.most_output_tokens, EXPECTED_OUTPUT_TOKENS * self.n * len(self.prompts)
-        )
+        return min(self.most_output_tokens, EXPECTED_OUTPUT_TOKENS * self.n * len(self.prompts))
 
 
 @dataclass(slots=True)
@@ -148,11 +146,7 @@ class Run:
 
     async def _look_in_cache(self) -> None:
         plan = self.plan
-        if (
-            not plan.cache_ttl_s
-            or plan.sampling is None
-            or not is_cacheable(plan.sampling)
-        ):
+        if not plan.cache_ttl_s or plan.sampling is None or not is_cacheable(plan.sampling):
             return
         organization = plan.principal.organization
         self._cache_key = key_of(
@@ -191,9 +185,7 @@ class Run:
         """Output as it comes; each choice's last part has a ``finish_reason``."""
         if self._cached is not None:
             for index, choice in enumerate(self._cached.choices):
-                yield Part(
-                    index, Output([], choice.text, finish_reason=choice.finish_reason)
-                )
+                yield Part(index, Output([], choice.text, finish_reason=choice.finish_reason))
         elif len(self._sequences) == 1:
             async for part in self._follow(0):
                 yield part
@@ -230,9 +222,7 @@ class Run:
             except InferenceError as error:
                 queue.put_nowait(error)
 
-        tasks = [
-            asyncio.create_task(pump(index)) for index in range(len(self._sequences))
-        ]
+        tasks = [asyncio.create_task(pump(index)) for index in range(len(self._sequences))]
         try:
             running = len(tasks)
             while running:
@@ -249,9 +239,7 @@ class Run:
 
     def _block(self, categories: list[str]) -> None:
         self._status = "blocked"
-        self._flags += [
-            category for category in categories if category not in self._flags
-        ]
+        self._flags += [category for category in categories if category not in self._flags]
         for category in categories:
             metrics.SCREENED.labels(category, "block").inc()
         raise ContentBlocked(
@@ -337,9 +325,7 @@ class Run:
 
     async def _keep_answer(self) -> None:
         choices = [
-            CachedChoice(
-                "".join(texts), len(sequence.output_ids), self._finish_reasons[index]
-            )
+            CachedChoice("".join(texts), len(sequence.output_ids), self._finish_reasons[index])
             for index, (texts, sequence) in enumerate(
                 zip(self._texts, self._sequences, strict=True)
             )
@@ -354,9 +340,7 @@ class Run:
         completion = self.completion_tokens
         # Nothing came out, or the platform failed: nothing is billed.
         is_free = self._status == "failed" or (
-            plan.sampling is not None
-            and completion == 0
-            and self._status != "completed"
+            plan.sampling is not None and completion == 0 and self._status != "completed"
         )
         first = self._first_output_s()
         return UsageReport(
@@ -380,9 +364,7 @@ class Run:
         )
 
     def _first_output_s(self) -> float | None:
-        firsts = [
-            s.first_output_at for s in self._sequences if s.first_output_at is not None
-        ]
+        firsts = [s.first_output_at for s in self._sequences if s.first_output_at is not None]
         return min(firsts) - self.plan.started_at if firsts else None
 
     def _observe(self) -> None:

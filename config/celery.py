@@ -15,7 +15,7 @@ from celery import Celery
 from celery.signals import setup_logging
 from kombu.serialization import register
 
-register(
+register(  # type: ignore[no-untyped-call]
     "msgpack",
     msgspec.msgpack.encode,
     msgspec.msgpack.decode,

@@ -105,7 +105,9 @@ class Environment:
             shown_value = "(secret)" if secret else repr(raw)
             raise SettingError(f"{name}={shown_value} is not a {kind}: {error}") from error
 
-    def text(self, name: str, default: str = "", *, owner: str, doc: str, secret: bool = False) -> str:
+    def text(
+        self, name: str, default: str = "", *, owner: str, doc: str, secret: bool = False
+    ) -> str:
         return self._read(name, "string", str, default, owner, doc, secret)
 
     def integer(

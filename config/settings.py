@@ -350,17 +350,7 @@ ACCOUNT_LOGOUT_REDIRECT_URL = "account_login"
 ACCOUNT_SESSION_REMEMBER = None
 # portal.ratelimits guards these pages; what stays is the pause between two
 # confirmation mails, which allauth sends by itself.
-ACCOUNT_RATE_LIMITS = {
-    name: None
-    for name in (
-        "login",
-        "login_failed",
-        "signup",
-        "reset_password",
-        "reset_password_from_key",
-        "change_password",
-    )
-}
+ACCOUNT_RATE_LIMITS = dict.fromkeys(("login", "login_failed", "signup", "reset_password", "reset_password_from_key", "change_password"))
 SIGNUP_OPEN = env.flag(
     "SIGNUP_OPEN", True, owner="portal", doc="Whether strangers may create an organization."
 )
@@ -542,6 +532,8 @@ def _refuse_insecure_production() -> None:
 
 
 if HOLD_EXPIRY_S <= REQUEST_TIMEOUT_S:
-    raise SettingError("HOLD_EXPIRY_S must be above REQUEST_TIMEOUT_S, or live requests lose their holds.")
+    raise SettingError(
+        "HOLD_EXPIRY_S must be above REQUEST_TIMEOUT_S, or live requests lose their holds."
+    )
 if IS_PRODUCTION:
     _refuse_insecure_production()

@@ -122,7 +122,5 @@ class ReplicaPage(ReadOnlyAdmin):
     def heartbeat_age(self, replica: Replica) -> str:
         if replica.last_heartbeat_at is None:
             return "never"
-        age_s = max(
-            0, int((timezone.now() - replica.last_heartbeat_at).total_seconds())
-        )
+        age_s = max(0, int((timezone.now() - replica.last_heartbeat_at).total_seconds()))
         return f"{age_s:,} s ago"

@@ -22,7 +22,7 @@ class InferenceError(Exception):
 class InvalidRequest(InferenceError):
     """A field of the request has a wrong value; ``param`` names it."""
 
-    code = "invalid_value"
+    code: str | None = "invalid_value"
 
 
 class ModelNotFound(InferenceError):

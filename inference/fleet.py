@@ -16,6 +16,7 @@ from redis.exceptions import RedisError
 from inference import wire
 from inference.models import Deployment, Replica
 from inference.routing import ReplicaView
+from inference.streams import read_after, read_since, written_at
 
 log = logging.getLogger(__name__)
 
@@ -27,9 +28,7 @@ FAILURE_HALF_LIFE_S = 10.0
 class Fleet:
     """A gateway's view; ``run`` follows the heartbeats until cancelled."""
 
-    def __init__(
-        self, client: redis.asyncio.Redis, on_change: Callable[[ReplicaView], None]
-    ):
+    def __init__(self, client: redis.asyncio.Redis, on_change: Callable[[ReplicaView], None]):
         self._redis = client
         self._on_change = on_change
         self._by_deployment: dict[int, dict[str, ReplicaView]] = {}
@@ -79,18 +78,16 @@ class Fleet:
 
     def forget_silent(self) -> None:
         horizon = time.monotonic() - FORGET_S
-        for name in [
-            name for name, view in self.replicas.items() if view.seen_at < horizon
-        ]:
+        for name in [name for name, view in self.replicas.items() if view.seen_at < horizon]:
             self.forget(name)
 
     async def run(self) -> None:
         # What was said in the last two seconds is the fleet as it is now.
-        position = f"{int((time.time() - 2) * 1000)}-0"
+        position: bytes | str = f"{int((time.time() - 2) * 1000)}-0"
         while True:
             try:
-                answer = await self._redis.xread(
-                    {wire.HEARTBEATS: position}, block=1000, count=500
+                messages = await read_after(
+                    self._redis, wire.HEARTBEATS, position, block_ms=1000, count=500
                 )
             except (RedisError, OSError, TimeoutError) as error:
                 # No news is not bad news: silence counts only while we can hear.
@@ -102,20 +99,21 @@ class Fleet:
                 self.is_connected = True
                 for view in self.replicas.values():
                     view.seen_at = time.monotonic()
-            for _, messages in answer or []:
-                for position, fields in messages:
-                    self.accept(wire.decode_heartbeat(fields[b"h"]))
+            for _, fields in messages:
+                self.accept(wire.decode_heartbeat(fields[b"h"]))
+            if messages:
+                position = messages[-1][0]
 
 
 def latest_heartbeats(
     client: redis.Redis, seconds: float
 ) -> dict[str, tuple[float, wire.Heartbeat]]:
     """Each replica's newest heartbeat of the last ``seconds``, with its Unix time."""
-    oldest = f"{int((time.time() - seconds) * 1000)}-0"
+    oldest_ms = int((time.time() - seconds) * 1000)
     newest: dict[str, tuple[float, wire.Heartbeat]] = {}
-    for message_id, fields in client.xrange(wire.HEARTBEATS, min=oldest):
+    for message_id, fields in read_since(client, wire.HEARTBEATS, oldest_ms):
         beat = wire.decode_heartbeat(fields[b"h"])
-        newest[beat.replica] = (int(message_id.split(b"-")[0]) / 1000, beat)
+        newest[beat.replica] = (written_at(message_id), beat)
     return newest
 
 

@@ -12,6 +12,7 @@ from django.conf import settings
 
 from billing.usage import UsageReport, encode_report
 from inference import wire
+from inference.streams import read_all
 from tenants.admission import Admission, ExpiredHold
 
 log = logging.getLogger(__name__)
@@ -78,12 +79,9 @@ async def _worker_usage(
 ) -> dict[str, list[wire.WorkerUsage]]:
     """What workers noted of the last hour, by request id (several for ``n`` > 1)."""
     found: dict[str, list[wire.WorkerUsage]] = {}
-    position = "-"
-    while messages := await client.xrange(wire.WORKER_USAGE, min=position, count=1000):
-        for message_id, fields in messages:
-            for usage in wire.decode_worker_usage(fields[b"u"]):
-                found.setdefault(usage.request_id.partition("/")[0], []).append(usage)
-        position = "(" + message_id.decode()
+    for _, fields in await read_all(client, wire.WORKER_USAGE):
+        for usage in wire.decode_worker_usage(fields[b"u"]):
+            found.setdefault(usage.request_id.partition("/")[0], []).append(usage)
     return {request_id: _furthest(notes) for request_id, notes in found.items()}
 
 
@@ -97,9 +95,7 @@ def _furthest(notes: list[wire.WorkerUsage]) -> list[wire.WorkerUsage]:
     return list(best.values())
 
 
-async def _settle(
-    admission: Admission, hold: ExpiredHold, used: list[wire.WorkerUsage]
-) -> None:
+async def _settle(admission: Admission, hold: ExpiredHold, used: list[wire.WorkerUsage]) -> None:
     """Bill what the worker noted; nothing when no worker saw the request end."""
     note = _decode_note(hold.note)
     report = UsageReport(
@@ -124,9 +120,7 @@ async def _settle(
     )  # fmt: skip
     tokens = report.prompt_tokens + report.completion_tokens
     await admission.settle(hold.request_id, tokens, encode_report(report))
-    log.warning(
-        "hold.reconciled", extra={"request_id": hold.request_id, "tokens": tokens}
-    )
+    log.warning("hold.reconciled", extra={"request_id": hold.request_id, "tokens": tokens})
 
 
 def prompt_tokens_of(used: list[wire.WorkerUsage]) -> int:
@@ -134,7 +128,5 @@ def prompt_tokens_of(used: list[wire.WorkerUsage]) -> int:
 
     Sequence ids are ``request/prompt.choice`` (``api.run``).
     """
-    prompts = {
-        usage.request_id.rpartition(".")[0]: usage.prompt_tokens for usage in used
-    }
+    prompts = {usage.request_id.rpartition(".")[0]: usage.prompt_tokens for usage in used}
     return sum(prompts.values())

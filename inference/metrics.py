@@ -3,9 +3,7 @@
 from prometheus_client import Counter, Gauge, Histogram
 
 _SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 40, 80, 160, 320)
-_TOKENS = tuple(
-    4**power for power in range(14)
-)  # 1 to 67,108,864, as the convention says
+_TOKENS = tuple(4**power for power in range(14))  # 1 to 67,108,864, as the convention says
 
 REQUEST_DURATION = Histogram(
     "gen_ai_server_request_duration_seconds",
@@ -47,6 +45,4 @@ UNSETTLED = Gauge("sluice_gateway_unsettled_requests", "Settlements waiting for 
 CACHE = Counter("sluice_response_cache_lookups", "Response cache look-ups", ["result"])
 BATCHES = Counter("sluice_gateway_batches", "Celery messages sent to replicas")
 BATCHED = Counter("sluice_gateway_batched_sequences", "Sequences in those messages")
-SCREENED = Counter(
-    "sluice_screened_texts", "Texts with a finding", ["category", "effect"]
-)
+SCREENED = Counter("sluice_screened_texts", "Texts with a finding", ["category", "effect"])

@@ -72,9 +72,7 @@ class ModelVersion(models.Model):
         blank=True,
         help_text="Folder in the model store, relative to it.",
     )
-    sha256 = models.CharField(
-        max_length=64, blank=True, help_text="Of the stored weight files."
-    )
+    sha256 = models.CharField(max_length=64, blank=True, help_text="Of the stored weight files.")
     dtype = models.CharField(max_length=16, default="auto")
     max_context_tokens = models.PositiveIntegerField(validators=[MinValueValidator(16)])
     embedding_dimensions = models.PositiveIntegerField(null=True, blank=True)
@@ -87,9 +85,7 @@ class ModelVersion(models.Model):
     class Meta:
         ordering: ClassVar = ["model__name", "-created_at"]
         constraints: ClassVar = [
-            models.UniqueConstraint(
-                fields=["model", "version"], name="inference_version_once"
-            )
+            models.UniqueConstraint(fields=["model", "version"], name="inference_version_once")
         ]
 
     def __str__(self) -> str:
@@ -105,9 +101,7 @@ class Deployment(models.Model):
         COST = "cost", "Cost: at most 64 requests, 500 ms"
 
     name = models.SlugField(max_length=80, unique=True)
-    version = models.ForeignKey(
-        ModelVersion, on_delete=models.PROTECT, related_name="deployments"
-    )
+    version = models.ForeignKey(ModelVersion, on_delete=models.PROTECT, related_name="deployments")
     region = models.CharField(max_length=40, default="local")
     min_replicas = models.PositiveSmallIntegerField(default=1)
     max_replicas = models.PositiveSmallIntegerField(default=1)
@@ -141,12 +135,8 @@ class Replica(models.Model):
         GONE = "gone", "Gone"
 
     name = models.CharField(max_length=80, unique=True)
-    deployment = models.ForeignKey(
-        Deployment, on_delete=models.CASCADE, related_name="replicas"
-    )
-    state = models.CharField(
-        max_length=10, choices=State.choices, default=State.STARTING
-    )
+    deployment = models.ForeignKey(Deployment, on_delete=models.CASCADE, related_name="replicas")
+    state = models.CharField(max_length=10, choices=State.choices, default=State.STARTING)
     engine = models.CharField(max_length=40, blank=True)
     node = models.CharField(max_length=120, blank=True)
     incarnation = models.CharField(max_length=32, blank=True)

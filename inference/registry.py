@@ -8,6 +8,7 @@ snapshot is complete before the first request sees it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import logging
 from dataclasses import dataclass, field
@@ -80,9 +81,7 @@ class Snapshot:
         total = sum(served.traffic_weight for served in weighted)
         if len(weighted) < 2:
             return list(weighted or entry.deployments)
-        digest = hashlib.blake2b(
-            f"{entry.name}:{organization}".encode(), digest_size=8
-        ).digest()
+        digest = hashlib.blake2b(f"{entry.name}:{organization}".encode(), digest_size=8).digest()
         point = int.from_bytes(digest, "big") % total
         for served in weighted:
             point -= served.traffic_weight
@@ -96,7 +95,7 @@ class Registry:
 
     def __init__(self) -> None:
         self.snapshot = Snapshot()
-        self._renderers: dict[Path, PromptRenderer] = {}
+        self._renderers: dict[tuple[Path, str], PromptRenderer] = {}
         self._changed = asyncio.Event()
 
     async def refresh(self) -> None:
@@ -104,16 +103,12 @@ class Registry:
 
     async def run(self) -> None:
         listener = asyncio.create_task(
-            listen(
-                CHANNEL, lambda _: self._changed.set(), lambda _: self._changed.set()
-            )
+            listen(CHANNEL, lambda _: self._changed.set(), lambda _: self._changed.set())
         )
         try:
             while True:
-                try:
+                with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._changed.wait(), REFRESH_S)
-                except TimeoutError:
-                    pass
                 self._changed.clear()
                 try:
                     await self.refresh()
@@ -131,9 +126,7 @@ class Registry:
 
     def _read(self) -> Snapshot:
         served: dict[int, list[Served]] = {}
-        rows = Deployment.objects.filter(is_enabled=True).select_related(
-            "version__model"
-        )
+        rows = Deployment.objects.filter(is_enabled=True).select_related("version__model")
         for row in rows.order_by("pk"):
             try:
                 entry = self._served(row)
@@ -153,23 +146,22 @@ class Registry:
                 fallback=model.fallback.name if model.fallback else None,
                 deployments=tuple(served[model.pk]),
             )
-            for model in Model.objects.filter(is_enabled=True).select_related(
-                "fallback"
-            )
+            for model in Model.objects.filter(is_enabled=True).select_related("fallback")
             if model.pk in served
         }
         aliases = {
-            alias.name: alias.model.name
-            for alias in ModelAlias.objects.select_related("model")
+            alias.name: alias.model.name for alias in ModelAlias.objects.select_related("model")
         }
         return Snapshot(models, aliases)
 
     def _served(self, row: Deployment) -> Served:
         version = row.version
         folder = Path(settings.MODEL_STORE) / version.path
-        renderer = self._renderers.get(folder)
+        # By content too: a version whose weights were replaced gets a new renderer.
+        key = (folder, version.sha256)
+        renderer = self._renderers.get(key)
         if renderer is None:
-            renderer = self._renderers[folder] = PromptRenderer.load(folder)
+            renderer = self._renderers[key] = PromptRenderer.load(folder)
         return Served(
             deployment=row.pk,
             name=row.name,

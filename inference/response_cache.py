@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
+from typing import cast
 
 import msgspec
 import redis.asyncio
@@ -46,9 +47,7 @@ _decode = msgspec.msgpack.Decoder(CachedAnswer).decode
 
 def is_cacheable(sampling: Sampling) -> bool:
     """Whether the same request must give the same answer (and needs no logprobs)."""
-    return (
-        sampling.temperature == 0.0 or sampling.seed is not None
-    ) and sampling.logprobs is None
+    return (sampling.temperature == 0.0 or sampling.seed is not None) and sampling.logprobs is None
 
 
 def key_of(
@@ -70,15 +69,13 @@ class ResponseCache:
 
     async def get(self, key: str, organization: int) -> CachedAnswer | None:
         try:
-            stored = await self._redis.get(key)
+            stored = cast(bytes | None, await self._redis.get(key))
             answer = _decode(stored) if stored is not None else None
         except (RedisError, OSError, TimeoutError, msgspec.MsgspecError) as error:
             log.warning("response_cache.unreadable", extra={"error": repr(error)})
             answer = None
         if answer is not None and answer.organization != organization:
-            log.error(
-                "response_cache.foreign_answer", extra={"organization": organization}
-            )
+            log.error("response_cache.foreign_answer", extra={"organization": organization})
             answer = None
         metrics.CACHE.labels("hit" if answer else "miss").inc()
         return answer

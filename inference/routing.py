@@ -45,9 +45,7 @@ class ReplicaView:
         return max(self.running + self.waiting, self.in_flight) / max(1, self.capacity)
 
 
-def score(
-    replica: ReplicaView, region: str, prefix_replica: str | None, weights: Weights
-) -> float:
+def score(replica: ReplicaView, region: str, prefix_replica: str | None, weights: Weights) -> float:
     """Higher is better; each factor is between 0 and 1 times its weight."""
     total = weights.load * (1.0 - min(1.0, replica.load / 2.0))
     if not region or replica.region == region:

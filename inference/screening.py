@@ -90,9 +90,7 @@ class OutputScreen:
         if found:
             return "", found
         end = (
-            len(self._text)
-            if is_last
-            else max(self._sent, len(self._text) - HOLD_BACK_CHARACTERS)
+            len(self._text) if is_last else max(self._sent, len(self._text) - HOLD_BACK_CHARACTERS)
         )
         released = self._text[self._sent : end]
         self._sent = end

@@ -101,9 +101,7 @@ class Settlement:
 
     def _load_saved(self) -> None:
         """Take over what gateways that stopped before us could not deliver."""
-        for path in (
-            sorted(self._folder.glob("*.msgpack")) if self._folder.is_dir() else []
-        ):
+        for path in sorted(self._folder.glob("*.msgpack")) if self._folder.is_dir() else []:
             mine = path.with_suffix(f".{os.getpid()}.taken")
             try:
                 path.rename(mine)  # atomic: of two gateways that start, one gets it

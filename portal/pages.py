@@ -33,7 +33,7 @@ def organization_page(permission: str) -> Callable[[PageView], PageView]:
             request: HttpRequest, organization_id: str, **kwargs: Any
         ) -> HttpResponseBase:
             membership = access.access_membership(
-                request.user, organization_id, permission
+                user_of(request), organization_id, permission
             )
             if request.session.get(LAST_ORGANIZATION) != organization_id:
                 request.session[LAST_ORGANIZATION] = organization_id

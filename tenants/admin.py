@@ -107,7 +107,7 @@ class OrganizationAdmin(AuditedAdmin):
         ("Requests", {"fields": ("screening_policy", "response_cache_ttl_s")}),
         ("Where", {"fields": ("region", "data_residency")}),
     ]
-    add_fieldsets: ClassVar = [(None, {"fields": ("name", "plan", "owner")})]
+    add_fieldsets = [  # type: ignore[misc](None, {"fields": ("name", "plan", "owner")})]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Organization]:
         return super().get_queryset(request).annotate(member_count=Count("memberships"))
@@ -297,7 +297,7 @@ class UserAdmin(AuditedAdmin, DjangoUserAdmin):
         ),
         ("Dates", {"fields": ("last_login", "date_joined")}),
     ]
-    add_fieldsets: ClassVar = [
+    add_fieldsets = [  # type: ignore[misc]
         (
             None,
             {

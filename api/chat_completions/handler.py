@@ -36,9 +36,7 @@ class ChatCall:
     def __init__(self, body: ChatRequest, plan: Plan):
         self.plan = plan
         self.is_stream = bool(body.stream)
-        self._with_usage = bool(
-            body.stream_options and body.stream_options.include_usage
-        )
+        self._with_usage = bool(body.stream_options and body.stream_options.include_usage)
         self._top_logprobs = (body.top_logprobs or 0) if body.logprobs else None
         self._id = f"chatcmpl-{plan.request_id}"
         self._created = int(time.time())
@@ -78,9 +76,7 @@ class ChatCall:
 
     async def chunks(self, run: Run) -> AsyncIterator[list[bytes]]:
         """``chat.completion.chunk`` objects; those of one list belong in one write."""
-        writer = ChunkWriter(
-            self._id, self._created, self.plan.entry.name, self._with_usage
-        )
+        writer = ChunkWriter(self._id, self._created, self.plan.entry.name, self._with_usage)
         started: set[int] = set()
         finished = 0
         ready: list[bytes] = []
@@ -91,9 +87,7 @@ class ChatCall:
                 started.add(index)
                 ready.append(writer.role(index))
             if output.text or output.logprobs:
-                ready.append(
-                    writer.text(index, output.text, self._logprobs(output.logprobs))
-                )
+                ready.append(writer.text(index, output.text, self._logprobs(output.logprobs)))
             if output.finish_reason:
                 ready.append(writer.finish(index, output.finish_reason))
                 finished += 1
@@ -110,9 +104,7 @@ class ChatCall:
         return logprobs_of(logprobs, self._top_logprobs)
 
     def _usage(self, run: Run) -> dict[str, Any]:
-        return usage_of(
-            self.plan.prompt_tokens, run.cached_tokens, run.completion_tokens
-        )
+        return usage_of(self.plan.prompt_tokens, run.cached_tokens, run.completion_tokens)
 
 
 async def prepare(
@@ -130,20 +122,12 @@ async def prepare(
     _refuse_unsupported(body)
     entry, candidates = resolve(gateway, body.model, Model.Kind.CHAT, principal)
     served = candidates[0]
-    messages = [
-        _template_message(index, message) for index, message in enumerate(body.messages)
-    ]
+    messages = [_template_message(index, message) for index, message in enumerate(body.messages)]
     prompt_ids = await served.renderer.encode_chat(
         messages, scope=principal.organization, limit_tokens=served.max_context_tokens
     )
-    asked = (
-        body.max_tokens
-        if body.max_completion_tokens is None
-        else body.max_completion_tokens
-    )
-    param = (
-        "max_tokens" if body.max_completion_tokens is None else "max_completion_tokens"
-    )
+    asked = body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens
+    param = "max_tokens" if body.max_completion_tokens is None else "max_completion_tokens"
     max_tokens = output_limit(asked, len(prompt_ids), served, param, "messages")
     plan = Plan(
         request_id=request_id,
@@ -175,9 +159,7 @@ def _wanted_logprobs(body: ChatRequest) -> int | None:
 def _refuse_unsupported(body: ChatRequest) -> None:
     refuse(
         tools=body.tools,
-        tool_choice=None
-        if body.tool_choice in (None, "none", "auto")
-        else body.tool_choice,
+        tool_choice=None if body.tool_choice in (None, "none", "auto") else body.tool_choice,
         functions=body.functions,
         function_call=body.function_call,
         audio=body.audio,
@@ -198,9 +180,7 @@ def _template_message(index: int, message: Message) -> dict[str, Any]:
         refuse(**{f"messages[{index}].tool_calls": message.tool_calls})
     content = message.content
     if content is None:
-        raise InvalidRequest(
-            "A message needs content.", param=f"messages[{index}].content"
-        )
+        raise InvalidRequest("A message needs content.", param=f"messages[{index}].content")
     if isinstance(content, list):
         content = "".join(part.text for part in content)
     role = "system" if message.role == "developer" else message.role

@@ -31,9 +31,7 @@ class ResponseFormat(msgspec.Struct, frozen=True):
     type: str
 
 
-class ChatRequest(
-    SamplingFields, frozen=True, kw_only=True, forbid_unknown_fields=True
-):
+class ChatRequest(SamplingFields, frozen=True, kw_only=True, forbid_unknown_fields=True):
     messages: Annotated[list[Message], Meta(min_length=1, max_length=MOST_MESSAGES)]
     max_completion_tokens: Annotated[int, Meta(ge=1, le=2**31 - 1)] | None = None
     logprobs: bool | None = None
@@ -75,9 +73,7 @@ def logprobs_of(logprobs: list[Logprob] | None, top: int) -> dict[str, Any] | No
         "content": [
             {
                 **_token(token.text, token.logprob),
-                "top_logprobs": [
-                    _token(text, value) for _, text, value in token.top[:top]
-                ],
+                "top_logprobs": [_token(text, value) for _, text, value in token.top[:top]],
             }
             for token in logprobs
         ],
@@ -110,15 +106,11 @@ class ChunkWriter:
         self._tail = b'],"usage":null}' if with_usage else b"]}"
 
     def role(self, index: int) -> bytes:
-        return self._chunk(
-            index, b'{"role":"assistant","content":""}', b"null", b"null"
-        )
+        return self._chunk(index, b'{"role":"assistant","content":""}', b"null", b"null")
 
     def text(self, index: int, text: str, logprobs: dict[str, Any] | None) -> bytes:
         encoded = b"null" if logprobs is None else to_json(logprobs)
-        return self._chunk(
-            index, b'{"content":' + to_json(text) + b"}", encoded, b"null"
-        )
+        return self._chunk(index, b'{"content":' + to_json(text) + b"}", encoded, b"null")
 
     def finish(self, index: int, reason: str) -> bytes:
         return self._chunk(index, b"{}", b"null", to_json(reason))

@@ -36,9 +36,7 @@ class CompletionCall:
     def __init__(self, body: CompletionRequest, plan: Plan):
         self.plan = plan
         self.is_stream = bool(body.stream)
-        self._with_usage = bool(
-            body.stream_options and body.stream_options.include_usage
-        )
+        self._with_usage = bool(body.stream_options and body.stream_options.include_usage)
         self._logprobs = body.logprobs
         self._id = f"cmpl-{plan.request_id}"
         self._created = int(time.time())
@@ -77,9 +75,7 @@ class CompletionCall:
 
     async def chunks(self, run: Run) -> AsyncIterator[list[bytes]]:
         """Chunks as they come; those of one list belong in one write."""
-        writer = ChunkWriter(
-            self._id, self._created, self.plan.entry.name, self._with_usage
-        )
+        writer = ChunkWriter(self._id, self._created, self.plan.entry.name, self._with_usage)
         logprobs = [LogprobWriter(self._logprobs or 0) for _ in range(self._choices)]
         finished = 0
         ready: list[bytes] = []
@@ -98,9 +94,7 @@ class CompletionCall:
         yield ready
 
     def _usage(self, run: Run) -> dict[str, Any]:
-        return usage_of(
-            self.plan.prompt_tokens, run.cached_tokens, run.completion_tokens
-        )
+        return usage_of(self.plan.prompt_tokens, run.cached_tokens, run.completion_tokens)
 
 
 async def prepare(

@@ -16,9 +16,7 @@ MOST_LOGPROBS = 5
 to_json = msgspec.json.encode
 
 
-class CompletionRequest(
-    SamplingFields, frozen=True, kw_only=True, forbid_unknown_fields=True
-):
+class CompletionRequest(SamplingFields, frozen=True, kw_only=True, forbid_unknown_fields=True):
     # A text, token ids, or a list of either; told apart in the handler, so that
     # an error names the element and not the union.
     prompt: str | list[Any]
@@ -70,9 +68,7 @@ class ChunkWriter:
         self._head = head[:-1] + b',"choices":['
         self._tail = b'],"usage":null}' if with_usage else b"]}"
 
-    def text(
-        self, index: int, text: str, logprobs: dict[str, Any] | None, reason: str
-    ) -> bytes:
+    def text(self, index: int, text: str, logprobs: dict[str, Any] | None, reason: str) -> bytes:
         return b'%b{"index":%d,"text":%b,"logprobs":%b,"finish_reason":%b}%b' % (
             self._head,
             index,

@@ -22,9 +22,7 @@ ENDPOINT = "embeddings"
 MOST_INPUTS = 2_048
 
 
-class EmbeddingRequest(
-    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
-):
+class EmbeddingRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     model: Annotated[str, Meta(min_length=1, max_length=200)]
     input: str | list[Any]
     encoding_format: Literal["float", "base64"] | None = None

@@ -13,9 +13,7 @@ from inference.registry import ModelEntry
 
 def list_models(gateway: Gateway) -> bytes:
     entries = gateway.registry.snapshot.models.values()
-    return msgspec.json.encode(
-        {"object": "list", "data": [_model(entry) for entry in entries]}
-    )
+    return msgspec.json.encode({"object": "list", "data": [_model(entry) for entry in entries]})
 
 
 def get_model(gateway: Gateway, name: str) -> bytes:

@@ -76,16 +76,12 @@ class StreamConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def receive(
-        self, text_data: str | None = None, bytes_data: bytes | None = None
-    ) -> None:
+    async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
         try:
             if text_data is None:
                 raise InvalidRequest("Send text frames with JSON.")
             if len(text_data) > settings.MAX_BODY_BYTES:
-                raise InvalidRequest(
-                    f"A frame has at most {settings.MAX_BODY_BYTES} bytes."
-                )
+                raise InvalidRequest(f"A frame has at most {settings.MAX_BODY_BYTES} bytes.")
             frame = _decode(text_data)
         except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
             await self._send_error("", api_error(malformed(error)))
@@ -94,11 +90,19 @@ class StreamConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
             await self._send_error("", api_error(error))
             return
         if isinstance(frame, CancelFrame):
-            task = self._running.get(frame.id)
-            if task is not None:
-                task.cancel()
+            await self._cancel(frame.id)
             return
         await self._begin(frame)
+
+    async def _cancel(self, client_id: str) -> None:
+        """Stop a request and say that it is done; one that has ended already is ignored."""
+        task = self._running.get(client_id)
+        if task is None:
+            return
+        task.cancel()
+        await asyncio.wait([task])
+        if task.cancelled():
+            await self._send_done(client_id, task.get_name())
 
     async def _begin(self, frame: RequestFrame) -> None:
         if frame.id in self._running:
@@ -111,15 +115,15 @@ class StreamConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
             )
             error.status, error.code = 429, "too_many_requests"
         else:
-            task = asyncio.create_task(self._serve(frame))
+            request_id = secrets.token_hex(12)
+            task = asyncio.create_task(self._serve(frame, request_id), name=request_id)
             self._running[frame.id] = task
             task.add_done_callback(lambda _: self._running.pop(frame.id, None))
             return
         await self._send_error(frame.id, api_error(error))
 
-    async def _serve(self, frame: RequestFrame) -> None:
-        gateway = current_gateway()
-        request_id, started_at = secrets.token_hex(12), time.monotonic()
+    async def _serve(self, frame: RequestFrame, request_id: str) -> None:
+        gateway, started_at = current_gateway(), time.monotonic()
         gateway.requests += 1
         failure: ApiError | None = None
         try:
@@ -127,9 +131,7 @@ class StreamConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
             if gateway.is_draining or gateway.requests > settings.MAX_IN_FLIGHT:
                 raise NoReplica("This server is at its capacity. Try again shortly.")
             prepare = ENDPOINTS[frame.endpoint]
-            call: Any = await prepare(
-                gateway, principal, bytes(frame.body), request_id, started_at
-            )
+            call: Any = await prepare(gateway, principal, bytes(frame.body), request_id, started_at)
             async with Run(gateway, call.plan) as run:
                 if call.is_stream:
                     async for chunks in call.chunks(run):
@@ -152,11 +154,11 @@ class StreamConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
             gateway.requests -= 1
         if failure is not None:
             await self._send_error(frame.id, failure)
-        await self.send(
-            text_data=msgspec.json.encode(
-                {"type": "done", "id": frame.id, "request_id": request_id}
-            ).decode()
-        )
+        await self._send_done(frame.id, request_id)
+
+    async def _send_done(self, client_id: str, request_id: str) -> None:
+        done = {"type": "done", "id": client_id, "request_id": request_id}
+        await self.send(text_data=msgspec.json.encode(done).decode())
 
     async def _send_data(self, kind: str, client_id: str, data: bytes) -> None:
         head = b'{"type":"%b","id":%b,"data":' % (

@@ -31,6 +31,7 @@ from inference.errors import (
 )
 from inference.fleet import Fleet
 from inference.routing import ReplicaView, Weights, choose
+from inference.streams import read_after
 from inference.wire import Delta, Submission
 
 log = logging.getLogger(__name__)
@@ -211,16 +212,11 @@ class Dispatcher:
                 RequestFailed("The model's engine stopped during this request."),
             )
             return
-        if (
-            job.sampling is not None
-            and len(sequence.output_ids) >= job.sampling.max_tokens
-        ):
+        if job.sampling is not None and len(sequence.output_ids) >= job.sampling.max_tokens:
             # Only the last delta was lost, and it could have held nothing but the end.
             self._finish(
                 sequence,
-                Delta(
-                    job.request_id, sequence.attempt, 0, [], "", finish_reason="length"
-                ),
+                Delta(job.request_id, sequence.attempt, 0, [], "", finish_reason="length"),
             )
             return
         metrics.CONTINUED.labels(reason).inc()
@@ -294,29 +290,25 @@ class Dispatcher:
                 self._abort(sequence)
                 self._fail(sequence, RequestTimedOut("The request took too long."))
             elif sequence.parked_since and now - sequence.parked_since > MOST_PARKED_S:
-                self._fail(
-                    sequence, NoReplica("No replica of this model came back in time.")
-                )
+                self._fail(sequence, NoReplica("No replica of this model came back in time."))
 
     # --- The mailbox ---------------------------------------------------------------------
 
     async def _read_mailbox(self) -> None:
-        stream, position = wire.mailbox_of(self.gateway), "0-0"
+        stream = wire.mailbox_of(self.gateway)
         while True:
             try:
-                answer = await self._redis.xread(
-                    {stream: position}, block=2000, count=200
+                messages = await read_after(
+                    self._redis, stream, self._mailbox_read_to, block_ms=2000, count=200
                 )
             except (RedisError, OSError, TimeoutError) as error:
                 log.warning("mailbox.lost", extra={"error": repr(error)})
                 await asyncio.sleep(0.1)
                 continue
-            for _, messages in answer or []:
-                for position, fields in messages:
-                    if b"d" in fields:
-                        for delta in wire.decode_deltas(fields[b"d"]):
-                            self._deliver(delta)
-                self._mailbox_read_to = position
+            for self._mailbox_read_to, fields in messages:
+                if b"d" in fields:
+                    for delta in wire.decode_deltas(fields[b"d"]):
+                        self._deliver(delta)
 
     def _deliver(self, delta: Delta) -> None:
         sequence = self._sequences.get(delta.request_id)
@@ -345,9 +337,7 @@ class Dispatcher:
         if reason == "invalid_parameters":
             self._fail(sequence, InvalidRequest("The engine refuses these parameters."))
         else:
-            self._fail(
-                sequence, RequestFailed("The engine could not finish this request.")
-            )
+            self._fail(sequence, RequestFailed("The engine could not finish this request."))
 
     async def _keep_mailbox(self) -> None:
         """Create the mailbox if it is not there, trim what was read, renew its expiry.
@@ -384,9 +374,7 @@ class Dispatcher:
         waiting = self._aborts.setdefault(sequence.replica, [])
         waiting.append(wire.engine_id(sequence.job.request_id, sequence.attempt))
         if len(waiting) == 1:
-            task = asyncio.get_running_loop().create_task(
-                self._send_aborts(sequence.replica)
-            )
+            task = asyncio.get_running_loop().create_task(self._send_aborts(sequence.replica))
             self._abort_tasks.add(task)
             task.add_done_callback(self._abort_tasks.discard)
 
@@ -401,6 +389,4 @@ class Dispatcher:
             )
         except (RedisError, OSError, TimeoutError) as error:
             # The sequence then runs to its max_tokens; its output is dropped.
-            log.warning(
-                "abort.failed", extra={"replica": replica, "error": repr(error)}
-            )
+            log.warning("abort.failed", extra={"replica": replica, "error": repr(error)})

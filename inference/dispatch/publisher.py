@@ -62,13 +62,11 @@ class Publisher:
     def __init__(self, on_failed: Callable[[str, list[Submission]], None]):
         self._on_failed = on_failed
         self._batchers: dict[str, _Batcher] = {}
-        self._outgoing: queue.SimpleQueue[
-            tuple[str, list[Submission], BatchBounds] | None
-        ] = queue.SimpleQueue()
-        self._loop = asyncio.get_running_loop()
-        self._thread = threading.Thread(
-            target=self._publish_all, name="publisher", daemon=True
+        self._outgoing: queue.SimpleQueue[tuple[str, list[Submission], BatchBounds] | None] = (
+            queue.SimpleQueue()
         )
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.Thread(target=self._publish_all, name="publisher", daemon=True)
         self._thread.start()
 
     def submit(self, replica: str, submission: Submission, profile: str) -> None:
@@ -120,18 +118,14 @@ class Publisher:
             try:
                 self._publish(replica, batch)
             except (OperationalError, OSError) as error:
-                log.warning(
-                    "publish.failed", extra={"replica": replica, "error": repr(error)}
-                )
+                log.warning("publish.failed", extra={"replica": replica, "error": repr(error)})
                 has_failed = True
             except Exception:
                 # The edge of this thread: whatever it was, the callers must hear of it.
                 log.exception("publish.broken", extra={"replica": replica})
                 has_failed = True
             try:
-                self._loop.call_soon_threadsafe(
-                    self._sent, replica, batch, bounds, has_failed
-                )
+                self._loop.call_soon_threadsafe(self._sent, replica, batch, bounds, has_failed)
             except RuntimeError:  # the loop is closed: the process is ending
                 return
 

@@ -31,7 +31,7 @@ PROBE = "sluice-probe"
 class _Generation(Extension):
     """``{% generation %}`` marks what the assistant wrote, for training: its body is rendered."""
 
-    tags = {"generation"}  # noqa: RUF012 (jinja2's own way)
+    tags = {"generation"}
 
     def parse(self, parser: Parser) -> nodes.Node:
         line = next(parser.stream).lineno

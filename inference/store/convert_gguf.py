@@ -37,7 +37,7 @@ def convert(source: Path, target: Path, dtype: str) -> None:
     import torch
     import transformers
 
-    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     torch.set_num_threads(max(1, min(4, os.cpu_count() or 1)))
     fields = read_fields(source)
     tokenizer = transformers.AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)

@@ -69,8 +69,11 @@ def test_a_request_is_cancelled_and_its_neighbour_is_not(live: Platform) -> None
         connection.send(ask("short", max_tokens=12))
         assert json.loads(connection.recv(timeout=30))["type"] == "chunk"
         connection.send(json.dumps({"type": "cancel", "id": "long"}))
-        frames = frames_until_done(connection, {"short"})
-        assert frames["short"][-1]["type"] == "done"
+        frames = frames_until_done(connection, {"long", "short"})
+    assert len(frames["long"]) < 200
+    status, made = live.usage_row(frames["long"][-1]["request_id"], "status, completion_tokens")
+    assert status == "cancelled"
+    assert made < 1500
     wait_for(lambda: live.worker_metric("chat-1", "vllm:num_requests_running") == 0, 10)
 
 

@@ -39,13 +39,9 @@ class EngineStep(bootsteps.StartStopStep):
     def start(self, worker: Any) -> None:
         global _host  # noqa: PLW0603 - one engine a process, as the task's signature demands
         spec, identity = load_spec(settings.REPLICA_DEPLOYMENT, settings.REPLICA_ID)
-        _host = EngineHost(
-            make_engine(settings.ENGINE), spec, identity, settings.REDIS_URL
-        )
+        _host = EngineHost(make_engine(settings.ENGINE), spec, identity, settings.REDIS_URL)
         probe.serve(_host, settings.WORKER_METRICS_HOST, settings.WORKER_METRICS_PORT)
-        log.info(
-            "replica.starting", extra={"replica": identity.name, "model": spec.model}
-        )
+        log.info("replica.starting", extra={"replica": identity.name, "model": spec.model})
         _host.start(START_TIMEOUT_S)
 
     def stop(self, worker: Any) -> None:
@@ -57,9 +53,7 @@ def load_spec(deployment_name: str, replica: str) -> tuple[EngineSpec, ReplicaId
     """What the registry says this replica runs."""
     from inference.models import Deployment
 
-    deployment = Deployment.objects.select_related("version__model").get(
-        name=deployment_name
-    )
+    deployment = Deployment.objects.select_related("version__model").get(name=deployment_name)
     version = deployment.version
     connection.close()
     spec = EngineSpec(

@@ -59,13 +59,11 @@ class FairQueue:
 
     def remove(self, engine_ids: set[str]) -> list[Submission]:
         """Take out submissions that wait; those already popped are not here."""
-        removed = []
+        removed: list[Submission] = []
         for organization in list(self._waiting):
             kept: deque[Submission] = deque()
             for submission in self._waiting[organization]:
-                (removed if submission.engine_id in engine_ids else kept).append(
-                    submission
-                )
+                (removed if submission.engine_id in engine_ids else kept).append(submission)
             if kept:
                 self._waiting[organization] = kept
             else:
@@ -74,9 +72,7 @@ class FairQueue:
         return removed
 
     def _lift(self, organization: int) -> None:
-        others = [
-            self._served[other] for other in self._waiting if other != organization
-        ]
+        others = [self._served[other] for other in self._waiting if other != organization]
         floor = min(others) if others else max(self._served.values(), default=0.0)
         if not others:
             # Nobody else waits: history no longer matters, and must not grow for ever.

@@ -22,6 +22,7 @@ from redis.exceptions import RedisError
 
 from inference import wire
 from inference.engine_protocol import Engine, EngineSpec
+from inference.streams import read_after
 from inference.wire import Delta, Submission
 from workers.engine import metrics
 from workers.engine.fair_queue import FairQueue
@@ -68,9 +69,7 @@ class EngineHost:
         self._spec = spec
         self._redis_url = redis_url
         self._loop = uvloop.new_event_loop()
-        self._thread = threading.Thread(
-            target=self._run_loop, name="engine", daemon=True
-        )
+        self._thread = threading.Thread(target=self._run_loop, name="engine", daemon=True)
         self._state = "starting"
         self._started_at = time.time()
         self._queue = FairQueue()
@@ -93,9 +92,7 @@ class EngineHost:
 
     def stop(self) -> None:
         """Stop taking, finish what runs (bounded), free the engine, say goodbye."""
-        asyncio.run_coroutine_threadsafe(self._stop(), self._loop).result(
-            DRAIN_TIMEOUT_S + 30
-        )
+        asyncio.run_coroutine_threadsafe(self._stop(), self._loop).result(DRAIN_TIMEOUT_S + 30)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(5)
 
@@ -154,9 +151,7 @@ class EngineHost:
     def _feed(self) -> None:
         while len(self._queue) and len(self._running) < self._spec.max_running_requests:
             submission = self._queue.pop()
-            self._running[submission.engine_id] = _Running(
-                submission, submission.offset
-            )
+            self._running[submission.engine_id] = _Running(submission, submission.offset)
             task = self._loop.create_task(self._engine.submit(submission))
             task.add_done_callback(self._submitted)
 
@@ -275,9 +270,7 @@ class EngineHost:
 
     def _heartbeat(self) -> wire.Heartbeat:
         waiting = len(self._queue)
-        kv_cache_usage = (
-            self._engine.stats().kv_cache_usage if self._state != "starting" else 0.0
-        )
+        kv_cache_usage = self._engine.stats().kv_cache_usage if self._state != "starting" else 0.0
         rate = self._tokens_per_second()
         metrics.RUNNING.set(len(self._running))
         metrics.WAITING.set(waiting)
@@ -306,16 +299,18 @@ class EngineHost:
 
     async def _read_control(self) -> None:
         """Aborts come by their own stream, so that none waits behind a queue of work."""
-        stream, position = wire.control_of(self.identity.name), "$"
+        stream = wire.control_of(self.identity.name)
+        position: bytes | str = f"{int(self._started_at * 1000)}-0"
         while True:
             try:
-                answer = await self._redis.xread(
-                    {stream: position}, block=5000, count=100
+                messages = await read_after(
+                    self._redis, stream, position, block_ms=5000, count=100
                 )
             except (RedisError, OSError, TimeoutError) as error:
                 log.warning("control.lost", extra={"error": repr(error)})
                 await asyncio.sleep(0.5)
                 continue
-            for _, messages in answer or []:
-                for position, fields in messages:
-                    self._abort(wire.decode_abort(fields[b"a"]).engine_ids)
+            for _, fields in messages:
+                self._abort(wire.decode_abort(fields[b"a"]).engine_ids)
+            if messages:
+                position = messages[-1][0]

@@ -31,9 +31,7 @@ RETRY_S = (0.05, 1.0)
 
 
 class Outbox:
-    def __init__(
-        self, client: redis.asyncio.Redis, on_gateway_gone: Callable[[str], None]
-    ):
+    def __init__(self, client: redis.asyncio.Redis, on_gateway_gone: Callable[[str], None]):
         self._redis = client
         self._on_gateway_gone = on_gateway_gone
         self._pending: dict[str, list[Delta]] = {}
@@ -44,9 +42,7 @@ class Outbox:
         self._idle.set()
         self._buffered = 0
 
-    def put(
-        self, gateway: str, delta: Delta, usage: wire.WorkerUsage | None = None
-    ) -> None:
+    def put(self, gateway: str, delta: Delta, usage: wire.WorkerUsage | None = None) -> None:
         """Queue a delta; ``usage`` comes with a sequence's last one."""
         self._pending.setdefault(gateway, []).append(delta)
         if usage is not None:
@@ -139,9 +135,7 @@ class Outbox:
         del self._unread_since[gateway]
         self._on_gateway_gone(gateway)
 
-    def _put_back(
-        self, pending: dict[str, list[Delta]], finished: list[wire.WorkerUsage]
-    ) -> None:
+    def _put_back(self, pending: dict[str, list[Delta]], finished: list[wire.WorkerUsage]) -> None:
         for gateway, deltas in pending.items():
             self._pending[gateway] = deltas + self._pending.get(gateway, [])
             self._buffered += len(deltas)

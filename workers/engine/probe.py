@@ -18,7 +18,7 @@ class Probed(Protocol):
 
 
 class _QuietHandler(WSGIRequestHandler):
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+    def log_message(self, format: str, *args: Any) -> None:
         """Probes come every few seconds; their lines would bury the rest."""
 
 
@@ -28,9 +28,7 @@ def serve(probed: Probed, address: str, port: int) -> None:
         return
     metrics = make_wsgi_app()
 
-    def application(
-        environ: dict[str, Any], start_response: Callable[..., Any]
-    ) -> Iterable[bytes]:
+    def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         path = environ["PATH_INFO"]
         if path == "/metrics":
             return metrics(environ, start_response)

@@ -78,19 +78,13 @@ class SimulatedEngine:
 
     async def submit(self, submission: Submission) -> None:
         if submission.sampling is None:
-            self._emit(
-                _last(submission.engine_id, embedding=_vector(submission.prompt_ids))
-            )
+            self._emit(_last(submission.engine_id, embedding=_vector(submission.prompt_ids)))
             return
-        sequence = _Sequence(
-            submission, submission.sampling.max_tokens, submission.offset
-        )
+        sequence = _Sequence(submission, submission.sampling.max_tokens, submission.offset)
         if self._profile.is_instant:
             self._emit(_tokens(sequence, sequence.left))
             return
-        sequence.ready_at = time.monotonic() + self._profile.prefill_s(
-            len(submission.prompt_ids)
-        )
+        sequence.ready_at = time.monotonic() + self._profile.prefill_s(len(submission.prompt_ids))
         self._live[submission.engine_id] = sequence
         if self._stepper is None or self._stepper.done():
             self._stepper = asyncio.create_task(self._step())
@@ -102,9 +96,7 @@ class SimulatedEngine:
 
     def stats(self) -> EngineStats:
         running = len(self._live)
-        return EngineStats(
-            running, 0, min(1.0, running / self._spec.max_running_requests)
-        )
+        return EngineStats(running, 0, min(1.0, running / self._spec.max_running_requests))
 
     async def stop(self) -> None:
         if self._stepper is not None:
@@ -149,6 +141,4 @@ def _vector(prompt_ids: list[int]) -> bytes:
 
 
 def _last(engine_id: str, finish_reason: str = "stop", embedding: bytes = b"") -> Delta:
-    return Delta(
-        engine_id, 0, 0, [], "", finish_reason=finish_reason, embedding=embedding
-    )
+    return Delta(engine_id, 0, 0, [], "", finish_reason=finish_reason, embedding=embedding)

@@ -45,9 +45,7 @@ class VllmEngine:
         try:
             collector = await self._llm.add_request(
                 engine_id,
-                tokens_input(
-                    submission.prompt_ids, cache_salt=submission.cache_salt or None
-                ),
+                tokens_input(submission.prompt_ids, cache_salt=submission.cache_salt or None),
                 _params(submission.sampling),
             )
         except EngineDeadError as error:
@@ -55,18 +53,14 @@ class VllmEngine:
             return
         except (ValueError, TypeError, NotImplementedError) as error:
             # vLLM refuses odd parameters with ValueError; the engine is untouched.
-            log.info(
-                "engine.refused", extra={"sequence": engine_id, "error": str(error)}
-            )
+            log.info("engine.refused", extra={"sequence": engine_id, "error": str(error)})
             self._emit(_last(engine_id, "error", "invalid_parameters"))
             return
         self._live[engine_id] = collector
         self._follow(engine_id, collector)
 
     def abort(self, engine_ids: list[str]) -> None:
-        known = [
-            engine_id for engine_id in engine_ids if self._live.pop(engine_id, None)
-        ]
+        known = [engine_id for engine_id in engine_ids if self._live.pop(engine_id, None)]
         if known:
             task = asyncio.get_running_loop().create_task(self._llm.abort(known))
             self._background.add(task)
@@ -113,9 +107,7 @@ class VllmEngine:
             del self._live[engine_id]
         if self._is_embedding:
             vector = output.outputs.data.float().numpy().astype("<f4").tobytes()
-            self._emit(
-                Delta(engine_id, 0, 0, [], "", finish_reason="stop", embedding=vector)
-            )
+            self._emit(Delta(engine_id, 0, 0, [], "", finish_reason="stop", embedding=vector))
             return
         part = output.outputs[0]
         self._emit(
@@ -139,9 +131,7 @@ class VllmEngine:
             if not self._is_stopping:
                 self._on_death(error)
             return
-        log.warning(
-            "engine.request_failed", extra={"sequence": engine_id, "error": repr(error)}
-        )
+        log.warning("engine.request_failed", extra={"sequence": engine_id, "error": repr(error)})
         if self._live.pop(engine_id, None) is not None:
             self._emit(_last(engine_id, "error", "engine_error"))
 
@@ -149,9 +139,7 @@ class VllmEngine:
         """One token (or vector) through the whole engine: proof that it works."""
         from vllm.inputs.engine import tokens_input
 
-        sampling = (
-            None if self._is_embedding else Sampling(max_tokens=1, temperature=0.0)
-        )
+        sampling = None if self._is_embedding else Sampling(max_tokens=1, temperature=0.0)
         prompt = tokens_input([1, 2, 3])
         if self._is_embedding:
             async for _ in self._llm.encode(prompt, _params(None), "warm-up"):
@@ -215,7 +203,7 @@ def _load(spec: EngineSpec, make_stat_logger: Callable[[], type]) -> Any:
     options.update(spec.options)
     return AsyncLLM.from_engine_args(
         AsyncEngineArgs(**options),
-        stat_loggers=[lambda c, i=0: make_stat_logger()(c, i)],
+        stat_loggers=[make_stat_logger()],
     )
 
 
@@ -231,9 +219,7 @@ def _params(sampling: Sampling | None) -> Any:
     return SamplingParams(**fields, output_kind=RequestOutputKind.DELTA)
 
 
-_PLAIN_FIELDS = tuple(
-    name for name in Sampling.__struct_fields__ if name != "structured"
-)
+_PLAIN_FIELDS = tuple(name for name in Sampling.__struct_fields__ if name != "structured")
 
 
 def _logprobs(part: Any) -> list[Logprob]:
@@ -246,10 +232,7 @@ def _logprobs(part: Any) -> list[Logprob]:
                 token_id,
                 chosen.decoded_token or "",
                 chosen.logprob,
-                [
-                    (other, value.decoded_token or "", value.logprob)
-                    for other, value in top
-                ],
+                [(other, value.decoded_token or "", value.logprob) for other, value in top],
             )
         )
     return found

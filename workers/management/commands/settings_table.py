@@ -18,7 +18,7 @@ HEAD = "| name | type | default | owner | what it does |\n| --- | --- | --- | --
 
 class Command(BaseCommand):
     help = "Print the table of all settings, or write it into docs/settings.md."
-    requires_system_checks: ClassVar[list[str]] = []
+    requires_system_checks = []  # type: ignore[misc]
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--write", action="store_true", help=f"Write it into {PAGE}.")
