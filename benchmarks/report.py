@@ -1,0 +1,212 @@
+"""Results as JSON under ``benchmarks/results/``, and as tables in ``docs/performance.md``.
+
+The page is prose with a place for each benchmark between two markers; only what stands
+between them is written.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from benchmarks import machine
+from benchmarks.prompts import BASE_DIR
+from benchmarks.server import RESULTS, BenchmarkError
+
+PAGE = BASE_DIR / "docs" / "performance.md"
+Result = Mapping[str, Any]
+
+
+def keep(name: str, command: str, is_quick: bool, result: Mapping[str, object]) -> None:
+    """Write the result's file; ``command`` is what made it."""
+    RESULTS.mkdir(exist_ok=True)
+    content = {
+        "command": command,
+        "is_quick": is_quick,
+        "machine": machine.describe(),
+        "result": result,
+    }
+    path = RESULTS / f"{name}.json"
+    path.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def render() -> list[str]:
+    """Write every result that there is into the page; the names of those written."""
+    page, written = PAGE.read_text(), []
+    for name, table in TABLES.items():
+        path = RESULTS / f"{name}.json"
+        if path.is_file():
+            content = json.loads(path.read_text())
+            page = put_between(page, name, f"{table(content['result'])}\n\n{_origin(content)}")
+            written.append(name)
+    PAGE.write_text(page)
+    return written
+
+
+def put_between(page: str, name: str, text: str) -> str:
+    """``page`` with ``text`` between the markers of ``name``."""
+    begin, end = f"<!-- benchmarks:{name} -->", f"<!-- /benchmarks:{name} -->"
+    before, found, rest = page.partition(begin)
+    _, closed, after = rest.partition(end)
+    if not found or not closed:
+        raise BenchmarkError(f"{PAGE.name} has no markers for {name}.")
+    return f"{before}{begin}\n{text}\n{end}{after}"
+
+
+def _origin(content: Result) -> str:
+    where = content["machine"]
+    packages = ", ".join(f"{name} {version}" for name, version in where["packages"].items())
+    quick = " A short run: figures are rough." if content["is_quick"] else ""
+    return (
+        f"Made by `{content['command']}` on {where['date']} at commit {where['commit']}: "
+        f"{where['cpu']}, {where['cores']} cores, {where['ram_gib']} GiB, Linux {where['kernel']}, "
+        f"load average after the run {where['load_after']}; Python {where['python']}, "
+        f"{packages}.{quick}"
+    )
+
+
+def make_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Markdown; every column but the first is right-aligned."""
+    rule = ["---", *("---:" for _ in head[1:])]
+    return "\n".join("| " + " | ".join(line) + " |" for line in (head, rule, *rows))
+
+
+def _number(value: float | None, digits: int = 0) -> str:
+    if value is None or math.isnan(value):
+        return "-"
+    return f"{value:,.{digits}f}"
+
+
+# --- One function a benchmark -------------------------------------------------------------
+
+
+def _engine(result: Result) -> str:
+    rows = [
+        [
+            str(level["streams"]),
+            _number(level["tokens_per_s"]["sluice"], 1),
+            _number(level["tokens_per_s"]["vllm"], 1),
+            f"**{level['efficiency']:.3f}**",
+            " ".join(f"{share:.2f}" for share in level["each_round"]),
+            _number(level["p50_first_ms"]["sluice"], 1),
+            _number(level["p50_first_ms"]["vllm"], 1),
+        ]
+        for level in result["levels"]
+    ]
+    settings = ", ".join(f"{name} {value}" for name, value in result["settings"].items())
+    head = (
+        "streams", "Sluice tokens/s", "vLLM tokens/s", "efficiency", "each round",
+        "Sluice first token p50 ms", "vLLM first token p50 ms",
+    )  # fmt: skip
+    return (
+        f"{make_table(head, rows)}\n\n{result['tokens']} tokens a stream, {result['prompts']} "
+        f"({result['prompt_tokens']:.0f} tokens with the chat template), "
+        f"medians of {result['rounds']} rounds; both with {settings}, enforce_eager."
+    )
+
+
+def _gateway(result: Result) -> str:
+    floor = {r["concurrency"]: r["p50_ms"] for r in result["rows"] if r["server"] == "bare ASGI"}
+    head = (
+        "server", "at once", "CPU µs a request", "p50 ms", "p50 added ms", "p99 ms", "requests/s",
+        "client's own µs",
+    )  # fmt: skip
+    rows = [_gateway_row(row, floor[row["concurrency"]]) for row in result["rows"]]
+    ours = [row for row in result["rows"] if row["server"] == "sluice"]
+    streamed = result["streamed"]
+    return "\n\n".join(
+        (
+            make_table(head, rows),
+            _ratios(result),
+            "Sluice's CPU by process:",
+            _by_process(ours),
+            (
+                f"Peer: `{result['peer']}`. {result['prompts']}, {result['tokens']} output tokens, "
+                f"medians of {result['rounds']} rounds."
+            ),
+            (
+                f"Streamed: **{streamed['cpu_us_per_token']:.1f} µs** CPU a token over all processes "
+                f"({_parts(streamed['cpu_us_per_token_by_process'], 1)}), {streamed['streams']} "
+                f"streams of {streamed['tokens']} tokens whose engine makes a token each "
+                f"{streamed['decode_ms']} ms: {streamed['tokens_per_s']:,.0f} tokens/s, first token "
+                f"p50 {streamed['p50_first_ms']:.1f} ms."
+            ),
+        )
+    )
+
+
+def _gateway_row(row: Result, floor_ms: float) -> list[str]:
+    # Sluice has its engine inside: all of its time counts as added.
+    added = row["p50_ms"] - (floor_ms if row["server"] == "litellm" else 0)
+    has_added = row["server"] != "bare ASGI" and row["concurrency"] == 1
+    return [
+        row["server"],
+        str(row["concurrency"]),
+        _number(row["cpu_us"]),
+        _number(row["p50_ms"], 2),
+        _number(added, 2) if has_added else "",
+        _number(row["p99_ms"], 2),
+        _number(row["requests_per_s"]),
+        _number(row["client_us"]),
+    ]
+
+
+def _ratios(result: Result) -> str:
+    cpu = {(row["server"], row["concurrency"]): row["cpu_us"] for row in result["rows"]}
+    levels = sorted({row["concurrency"] for row in result["rows"]})
+    return "LiteLLM's CPU a request over Sluice's: " + ", ".join(
+        f"**{cpu['litellm', level] / cpu['sluice', level]:.1f}×** at {level}" for level in levels
+    )
+
+
+def _by_process(ours: Sequence[Result]) -> str:
+    names = list(ours[0]["cpu_us_by_process"])
+    rows = [[name, *(_number(row["cpu_us_by_process"][name]) for row in ours)] for name in names]
+    return make_table(("process", *(f"µs at {row['concurrency']}" for row in ours)), rows)
+
+
+def _parts(values: Mapping[str, float], digits: int) -> str:
+    return ", ".join(f"{name} {value:.{digits}f}" for name, value in values.items() if value)
+
+
+def _memory(result: Result) -> str:
+    rows = [[f"{done:,}", f"{size / 2**20:.1f}"] for done, size in result["samples"]]
+    statuses = ", ".join(f"{name} × {count:,}" for name, count in result["statuses"].items())
+    return (
+        f"**{result['growth']:+.1%}** at the end against the sample at {result['warm_up']:,} "
+        f"requests, {result['largest_deviation']:+.1%} at most; {result['requests']:,} requests in "
+        f"{result['seconds']:,.0f} s ({statuses}).\n\n{make_table(('requests', 'RSS MiB'), rows)}"
+    )
+
+
+def _profile(result: Result) -> str:
+    parts = []
+    for name, tables in result["processes"].items():
+        whole = result["cpu_us"][name]
+        parts.append(f"### {name}: {whole:,.0f} µs a request")
+        parts.append(
+            make_table(
+                ("thread", "user µs", "system µs"),
+                [
+                    [f"`{t}`", _number(user), _number(system)]
+                    for t, user, system in tables["threads"]
+                ],
+            )
+        )
+        for key, title in (("self", "self time"), ("ours", "our functions, inclusive")):
+            rows = [
+                [f"`{function}`", f"{share:.1%}", _number(share * whole)]
+                for function, share in tables[key][:15]
+            ]
+            parts.append(make_table((title, "share", "about µs"), rows))
+    return "\n\n".join(parts)
+
+
+TABLES: dict[str, Callable[[Result], str]] = {
+    "engine": _engine,
+    "gateway": _gateway,
+    "memory": _memory,
+    "profile": _profile,
+}

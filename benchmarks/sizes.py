@@ -1,0 +1,45 @@
+"""How much load each benchmark makes: the whole of it, or ``--quick`` to see that it works."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+
+@dataclass(frozen=True)
+class Sizes:
+    # engine: every round starts each server anew
+    engine_rounds: int = 3
+    # streams at once, and requests of each of them one after the other
+    engine_waves: tuple[tuple[int, int], ...] = ((1, 6), (8, 3), (32, 2), (64, 2))
+    engine_tokens: int = 64
+    # gateway
+    gateway_rounds: int = 3
+    gateway_latency_s: float = 6.0
+    gateway_throughput_s: float = 8.0
+    gateway_concurrency: int = 32
+    gateway_warm_up_s: float = 3.0
+    gateway_streams: int = 64
+    gateway_stream_tokens: int = 256
+    # memory
+    memory_requests: int = 200_000
+    memory_warm_up: int = 20_000
+    memory_every: int = 10_000
+    memory_most_s: float = 900.0
+    # profile
+    profile_s: float = 15.0
+
+
+QUICK = replace(
+    Sizes(),
+    engine_rounds=1,
+    engine_waves=((1, 2), (8, 1), (32, 1), (64, 1)),
+    gateway_rounds=1,
+    gateway_latency_s=2.0,
+    gateway_throughput_s=3.0,
+    gateway_warm_up_s=1.0,
+    gateway_stream_tokens=64,
+    memory_requests=20_000,
+    memory_warm_up=4_000,
+    memory_every=2_000,
+    profile_s=8.0,
+)
