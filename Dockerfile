@@ -96,4 +96,4 @@ CMD ["python", "-m", "uvicorn", "config.asgi:application", \
      "--host", "0.0.0.0", "--port", "8000", \
      "--loop", "uvloop", "--http", "httptools", "--lifespan", "on", \
      "--no-access-log", "--log-config", "deploy/local/uvicorn-logging.json", \
-     "--timeout-graceful-shutdown", "30"]
+     "--no-proxy-headers", "--timeout-graceful-shutdown", "30"]

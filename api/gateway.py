@@ -7,7 +7,6 @@ import logging
 import secrets
 import time
 
-import redis.asyncio
 from django.conf import settings
 
 from inference.dispatch import Dispatcher
@@ -16,6 +15,7 @@ from inference.response_cache import ResponseCache
 from inference.settlement import Settlement
 from tenants.admission import Admission
 from tenants.authentication import Authenticator
+from tenants.redis_link import RedisLink
 
 log = logging.getLogger(__name__)
 
@@ -32,24 +32,15 @@ class Gateway:
         self.requests = 0
 
     async def start(self) -> None:
-        self.redis = redis.asyncio.from_url(
-            settings.REDIS_URL,
-            socket_timeout=settings.REDIS_TIMEOUT_S,
-            socket_connect_timeout=settings.REDIS_TIMEOUT_S,
-            max_connections=256,
-        )
-        # Blocking reads answer after up to two seconds of silence; give them longer.
-        self.reader = redis.asyncio.from_url(
-            settings.REDIS_URL,
-            socket_timeout=settings.REDIS_TIMEOUT_S + 5,
-            socket_connect_timeout=settings.REDIS_TIMEOUT_S,
+        self.link = RedisLink(
+            settings.REDIS_URL, timeout_s=settings.REDIS_TIMEOUT_S, name=f"gateway.{self.name}"
         )
         self.authenticator = Authenticator()
         self.registry = Registry()
-        self.admission = Admission(self.redis, settings.HOLD_EXPIRY_S)
+        self.admission = Admission(self.link, settings.HOLD_EXPIRY_S)
         self.settlement = Settlement(self.admission, self.name)
-        self.cache = ResponseCache(self.redis)
-        self.dispatcher = Dispatcher(self.reader, self.name)
+        self.cache = ResponseCache(self.link)
+        self.dispatcher = Dispatcher(settings.REDIS_URL, self.name)
         self.dispatcher.fleet.region_of = self._region_of
         await self.registry.refresh()
         await self.dispatcher.start()
@@ -72,8 +63,7 @@ class Gateway:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.settlement.stop()
         await self.dispatcher.stop()
-        await self.redis.aclose()
-        await self.reader.aclose()
+        await self.link.aclose()
         log.info("gateway.stopped", extra={"gateway": self.name})
 
     def _region_of(self, deployment: int) -> str:

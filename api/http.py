@@ -88,10 +88,8 @@ class Request:
 
     async def _next_part(self, timeout_s: float | None = None) -> dict[str, Any]:
         try:
-            message = await asyncio.wait_for(
-                self.receive(),
-                settings.BODY_TIMEOUT_S if timeout_s is None else timeout_s,
-            )
+            async with asyncio.timeout(settings.BODY_TIMEOUT_S if timeout_s is None else timeout_s):
+                message = await self.receive()
         except TimeoutError:
             raise _slow_body() from None
         if message["type"] == "http.disconnect":

@@ -13,6 +13,7 @@ import logging
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from types import TracebackType
 
 import msgspec
@@ -305,9 +306,7 @@ class Run:
         """Settle now, before the answer's last byte: a client that sees its answer end
         may start the next request at once and must find its place free."""
         if not self._is_settled:
-            self._is_settled = True
-            # A cancelled request must still be settled, so the work is its own task.
-            await asyncio.shield(asyncio.create_task(self._close()))
+            await self._close()
 
     async def _close(self) -> None:
         self._is_settled = True
@@ -371,19 +370,19 @@ class Run:
         plan, model = self.plan, self.plan.entry.name
         duration = time.monotonic() - plan.started_at
         error = "" if self._status == "completed" else self._status
-        metrics.REQUEST_DURATION.labels(plan.endpoint, model, error).observe(duration)
+        observed = metrics.of_request(plan.endpoint, model, error)
+        observed.duration.observe(duration)
         first = self._first_output_s()
         completion = self.completion_tokens
-        metrics.TOKEN_USAGE.labels("input", model).observe(plan.prompt_tokens)
-        metrics.TOKEN_USAGE.labels("output", model).observe(completion)
+        observed.input_tokens.observe(plan.prompt_tokens)
+        observed.output_tokens.observe(completion)
         if first is not None:
-            metrics.TIME_TO_FIRST_TOKEN.labels(model).observe(first)
+            observed.first_token.observe(first)
             if completion > 1:
-                metrics.TIME_PER_OUTPUT_TOKEN.labels(model).observe(
-                    (duration - first) / (completion - 1)
-                )
+                observed.per_output_token.observe((duration - first) / (completion - 1))
 
 
+@lru_cache(maxsize=65_536)
 def cache_salt(organization: int) -> str:
     """Separates KV-cache blocks of organizations inside one engine."""
     return hmac.digest(

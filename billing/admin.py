@@ -114,9 +114,7 @@ class LedgerTransactionAdmin(ReadOnlyAdmin):
     inlines: ClassVar = (LedgerEntryInline,)
 
     def get_queryset(self, request: HttpRequest) -> Any:
-        return (
-            super().get_queryset(request).select_related("organization", "usage_event")
-        )
+        return super().get_queryset(request).select_related("organization", "usage_event")
 
 
 @admin.register(LedgerEntry)

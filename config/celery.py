@@ -13,6 +13,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 import msgspec
 from celery import Celery
 from celery.signals import setup_logging
+from kombu import Queue
 from kombu.serialization import register
 
 register(  # type: ignore[no-untyped-call]
@@ -83,10 +84,14 @@ def _wire() -> None:
     from django.conf import settings
 
     if settings.REPLICA_ID:
+        from inference.wire import queue_of
         from workers.engine.bootstep import EngineStep
 
         app.steps["worker"].add(EngineStep)
         app.conf.imports = ["workers.engine.tasks"]
+        # Interactive: a batch that its worker took and lost is not redelivered late
+        # but continued elsewhere at once, so acknowledging it would serve nobody.
+        app.conf.task_queues = [Queue(queue_of(settings.REPLICA_ID), no_ack=True)]
     else:
         from workers.control.bootstep import ProbeStep
 

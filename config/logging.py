@@ -6,12 +6,14 @@ id only; prompts, completions and secrets are never passed to a logger.
 
 from __future__ import annotations
 
-import json
 import logging
 import logging.config
 import time
 from typing import Any
 
+import msgspec
+
+_encode = msgspec.json.Encoder(enc_hook=str).encode
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
@@ -31,7 +33,7 @@ class JsonFormatter(logging.Formatter):
                 entry[name] = value
         if record.exc_info:
             entry["exception"] = self.formatException(record.exc_info)
-        return json.dumps(entry, default=str, ensure_ascii=False)
+        return _encode(entry).decode()
 
 
 def configure(options: dict[str, Any]) -> None:

@@ -350,7 +350,16 @@ ACCOUNT_LOGOUT_REDIRECT_URL = "account_login"
 ACCOUNT_SESSION_REMEMBER = None
 # portal.ratelimits guards these pages; what stays is the pause between two
 # confirmation mails, which allauth sends by itself.
-ACCOUNT_RATE_LIMITS = dict.fromkeys(("login", "login_failed", "signup", "reset_password", "reset_password_from_key", "change_password"))
+ACCOUNT_RATE_LIMITS = dict.fromkeys(
+    (
+        "login",
+        "login_failed",
+        "signup",
+        "reset_password",
+        "reset_password_from_key",
+        "change_password",
+    )
+)
 SIGNUP_OPEN = env.flag(
     "SIGNUP_OPEN", True, owner="portal", doc="Whether strangers may create an organization."
 )

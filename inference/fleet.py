@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
+import msgspec
 import redis
-import redis.asyncio
 from django.conf import settings
 from redis.exceptions import RedisError
 
@@ -17,23 +17,26 @@ from inference import wire
 from inference.models import Deployment, Replica
 from inference.routing import ReplicaView
 from inference.streams import read_after, read_since, written_at
+from tenants.redis_link import RedisLink
 
 log = logging.getLogger(__name__)
 
 # A replica silent for this long is forgotten by gateways and shown as gone.
 FORGET_S = 30.0
 FAILURE_HALF_LIFE_S = 10.0
+MOST_BEATS_READ = 500
 
 
 class Fleet:
     """A gateway's view; ``run`` follows the heartbeats until cancelled."""
 
-    def __init__(self, client: redis.asyncio.Redis, on_change: Callable[[ReplicaView], None]):
-        self._redis = client
+    def __init__(self, reader: RedisLink, on_change: Callable[[ReplicaView], None]):
+        self._reader = reader
         self._on_change = on_change
         self._by_deployment: dict[int, dict[str, ReplicaView]] = {}
         self.replicas: dict[str, ReplicaView] = {}
         self.is_connected = False
+        self.heard_at = time.monotonic()  # all that was said until then is known
         self.region_of: Callable[[int], str] = lambda _deployment: ""
 
     def of_deployment(self, deployment: int) -> dict[str, ReplicaView]:
@@ -87,7 +90,7 @@ class Fleet:
         while True:
             try:
                 messages = await read_after(
-                    self._redis, wire.HEARTBEATS, position, block_ms=1000, count=500
+                    self._reader, wire.HEARTBEATS, position, block_ms=250, count=MOST_BEATS_READ
                 )
             except (RedisError, OSError, TimeoutError) as error:
                 # No news is not bad news: silence counts only while we can hear.
@@ -100,9 +103,21 @@ class Fleet:
                 for view in self.replicas.values():
                     view.seen_at = time.monotonic()
             for _, fields in messages:
-                self.accept(wire.decode_heartbeat(fields[b"h"]))
+                if (beat := _beat_of(fields)) is not None:
+                    self.accept(beat)
             if messages:
                 position = messages[-1][0]
+            if len(messages) < MOST_BEATS_READ:
+                self.heard_at = time.monotonic()
+
+
+def _beat_of(fields: dict[bytes, bytes]) -> wire.Heartbeat | None:
+    """A message's heartbeat; None of one that makes no sense: its sender is as good as silent."""
+    try:
+        return wire.decode_heartbeat(fields.get(b"h", b""))
+    except msgspec.MsgspecError as error:
+        log.error("fleet.unreadable_heartbeat", extra={"error": repr(error)})
+        return None
 
 
 def latest_heartbeats(
@@ -112,8 +127,8 @@ def latest_heartbeats(
     oldest_ms = int((time.time() - seconds) * 1000)
     newest: dict[str, tuple[float, wire.Heartbeat]] = {}
     for message_id, fields in read_since(client, wire.HEARTBEATS, oldest_ms):
-        beat = wire.decode_heartbeat(fields[b"h"])
-        newest[beat.replica] = (written_at(message_id), beat)
+        if (beat := _beat_of(fields)) is not None:
+            newest[beat.replica] = (written_at(message_id), beat)
     return newest
 
 

@@ -7,13 +7,13 @@ import logging
 import time
 
 import msgspec
-import redis.asyncio
 from django.conf import settings
 
 from billing.usage import UsageReport, encode_report
 from inference import wire
 from inference.streams import read_all
 from tenants.admission import Admission, ExpiredHold
+from tenants.redis_link import RedisLink
 
 log = logging.getLogger(__name__)
 
@@ -45,41 +45,37 @@ def reconcile_holds() -> int:
 
 
 async def _reconcile() -> int:
-    client = redis.asyncio.from_url(
-        settings.REDIS_URL,
-        socket_timeout=settings.REDIS_TIMEOUT_S,
-        socket_connect_timeout=settings.REDIS_TIMEOUT_S,
-    )
+    link = RedisLink(settings.REDIS_URL, timeout_s=settings.REDIS_TIMEOUT_S, name="reconcile")
     try:
-        admission = Admission(client, settings.HOLD_EXPIRY_S)
+        admission = Admission(link, settings.HOLD_EXPIRY_S)
         now = time.time()
         # Every hold that is old enough to be looked at, not only the expired ones.
         horizon = now + settings.HOLD_EXPIRY_S - ABANDONED_AFTER_S
         due = await admission.expired_holds(horizon, MOST_A_RUN)
-        left = [hold for hold in due if await _is_left(client, hold, now)]
+        left = [hold for hold in due if await _is_left(link, hold, now)]
         if not left:
             return 0
-        used = await _worker_usage(client)
+        used = await _worker_usage(link)
         for hold in left:
             await _settle(admission, hold, used.get(hold.request_id, []))
         return len(left)
     finally:
-        await client.aclose()
+        await link.aclose()
 
 
-async def _is_left(client: redis.asyncio.Redis, hold: ExpiredHold, now: float) -> bool:
+async def _is_left(link: RedisLink, hold: ExpiredHold, now: float) -> bool:
     if hold.expired_at <= now:
         return True
     gateway = _decode_note(hold.note).gateway
-    return not await client.exists(wire.mailbox_of(gateway))
+    return not await link.call("EXISTS", wire.mailbox_of(gateway))
 
 
 async def _worker_usage(
-    client: redis.asyncio.Redis,
+    link: RedisLink,
 ) -> dict[str, list[wire.WorkerUsage]]:
     """What workers noted of the last hour, by request id (several for ``n`` > 1)."""
     found: dict[str, list[wire.WorkerUsage]] = {}
-    for _, fields in await read_all(client, wire.WORKER_USAGE):
+    for _, fields in await read_all(link, wire.WORKER_USAGE):
         for usage in wire.decode_worker_usage(fields[b"u"]):
             found.setdefault(usage.request_id.partition("/")[0], []).append(usage)
     return {request_id: _furthest(notes) for request_id, notes in found.items()}

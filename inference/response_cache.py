@@ -10,14 +10,13 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
-from typing import cast
 
 import msgspec
-import redis.asyncio
 from redis.exceptions import RedisError
 
 from inference import metrics, wire
 from inference.wire import Sampling
+from tenants.redis_link import RedisLink
 
 log = logging.getLogger(__name__)
 
@@ -64,12 +63,12 @@ def key_of(
 class ResponseCache:
     """A cache that does not answer is a miss, never an error."""
 
-    def __init__(self, client: redis.asyncio.Redis):
-        self._redis = client
+    def __init__(self, link: RedisLink):
+        self._link = link
 
     async def get(self, key: str, organization: int) -> CachedAnswer | None:
         try:
-            stored = cast(bytes | None, await self._redis.get(key))
+            stored: bytes | None = await self._link.call("GET", key)
             answer = _decode(stored) if stored is not None else None
         except (RedisError, OSError, TimeoutError, msgspec.MsgspecError) as error:
             log.warning("response_cache.unreadable", extra={"error": repr(error)})
@@ -85,6 +84,6 @@ class ResponseCache:
         if len(content) > MOST_BYTES:
             return
         try:
-            await self._redis.set(key, content, ex=ttl_s)
+            await self._link.call("SET", key, content, "EX", ttl_s)
         except (RedisError, OSError, TimeoutError) as error:
             log.warning("response_cache.unwritable", extra={"error": repr(error)})

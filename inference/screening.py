@@ -48,12 +48,19 @@ _RULES: tuple[tuple[str, re.Pattern[str], Callable[[str], bool] | None], ...] = 
         _iban,
     ),
 )
+# One pass that any finding must pass too: most texts are clean, and end here.
+_SUSPICIOUS = re.compile(
+    r"PRIVATE KEY|AKIA|ASIA|gh[pousr]_|xox[abprs]-|sk-proj-"
+    r"|\d(?:[ -]?\d){8}|[A-Z]{2}\d{2} ?[0-9A-Z]{4}"
+)
 # The longest text that can turn out to be a finding only at its last character.
 HOLD_BACK_CHARACTERS = 80
 
 
 def find(text: str) -> list[str]:
     """Categories found in ``text``, each once, in the order of the rules."""
+    if _SUSPICIOUS.search(text) is None:
+        return []
     return [
         category
         for category, pattern, holds in _RULES

@@ -44,7 +44,12 @@ class Settlement:
     async def settle(self, report: UsageReport) -> None:
         """End one request. Returns when it is settled, or queued because Redis is away."""
         try:
-            await asyncio.wait_for(self._deliver(report), PATIENCE_S)
+            async with asyncio.timeout(PATIENCE_S):
+                await self._deliver(report)
+        except asyncio.CancelledError:
+            # The caller's client went away meanwhile; the request must end all the same.
+            self._queue(report)
+            raise
         except (RedisError, OSError, TimeoutError) as error:
             log.warning(
                 "settlement.queued",

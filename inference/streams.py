@@ -2,37 +2,36 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import cast
 
 import redis
-import redis.asyncio
+
+from tenants.redis_link import RedisLink
 
 Message = tuple[bytes, dict[bytes, bytes]]
 
 
 async def read_after(
-    client: redis.asyncio.Redis, stream: str, position: bytes | str, *, block_ms: int, count: int
+    link: RedisLink, stream: str, position: bytes | str, *, block_ms: int, count: int
 ) -> list[Message]:
     """Messages after ``position``, waiting up to ``block_ms`` for the first.
 
-    The client's socket timeout must be longer than ``block_ms``. Raises RedisError.
+    Nothing else gets an answer on ``link`` meanwhile, so it must be a link of its
+    own, whose timeout is longer than ``block_ms``. Raises RedisError.
     """
-    answer: Any = await client.xread({stream: position}, block=block_ms, count=count)
-    # RESP2 answers a list of (stream, messages), RESP3 a mapping of stream to [messages].
-    if not answer:
-        return []
-    if isinstance(answer, dict):
-        return cast(list[Message], next(iter(answer.values()))[0])
-    return cast(list[Message], answer[0][1])
+    answer = await link.call(
+        "XREAD", "COUNT", count, "BLOCK", block_ms, "STREAMS", stream, position
+    )
+    return _messages(answer[0][1]) if answer else []
 
 
-async def read_all(client: redis.asyncio.Redis, stream: str) -> list[Message]:
+async def read_all(link: RedisLink, stream: str) -> list[Message]:
     """Everything in a (bounded) stream, a thousand messages a round trip."""
     found: list[Message] = []
-    position = "-"
-    while messages := cast(list[Message], await client.xrange(stream, min=position, count=1000)):
+    position = b"-"
+    while messages := _messages(await link.call("XRANGE", stream, position, "+", "COUNT", 1000)):
         found += messages
-        position = "(" + messages[-1][0].decode()
+        position = b"(" + messages[-1][0]
     return found
 
 
@@ -44,3 +43,11 @@ def read_since(client: redis.Redis, stream: str, since_ms: int) -> list[Message]
 def written_at(message_id: bytes) -> float:
     """Unix seconds, of Redis's clock, at which a message was written."""
     return int(message_id.split(b"-")[0]) / 1000
+
+
+def _messages(answer: list[list]) -> list[Message]:
+    """RESP2 gives a message's fields as a flat list of names and values."""
+    return [
+        (message_id, dict(zip(fields[::2], fields[1::2], strict=True)))
+        for message_id, fields in answer
+    ]

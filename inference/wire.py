@@ -64,11 +64,13 @@ class Sampling(msgspec.Struct, frozen=True, omit_defaults=True):
     def can_continue(self) -> bool:
         """Whether output can go on elsewhere from ``prompt + tokens so far`` unchanged.
 
-        A grammar's state and penalties over the output so far would start afresh,
-        and a seed would repeat its draws.
+        A grammar's state and penalties over the output so far would start afresh, a
+        seed would repeat its draws, and the text that an engine holds back because it
+        may begin a stop string would be lost: its tokens have arrived, it has not.
         """
         return (
             self.structured is None
+            and (not self.stop or self.include_stop_str_in_output)
             and self.seed is None
             and not self.presence_penalty
             and not self.frequency_penalty

@@ -32,9 +32,7 @@ def is_trusted(address: str, proxies: Iterable[Network]) -> bool:
     return parsed is not None and any(parsed in network for network in proxies)
 
 
-def client_address(
-    remote: str, forwarded_for: str, proxies: Iterable[Network]
-) -> str | None:
+def client_address(remote: str, forwarded_for: str, proxies: Iterable[Network]) -> str | None:
     """The nearest address that is not a trusted proxy; None when nothing names one."""
     proxies = tuple(proxies)
     client = _parse(remote)

@@ -24,9 +24,7 @@ def new_key_form_id(user: User, organization: Organization) -> str:
 def read_key_form_id(text: str, user: User, organization: Organization) -> str:
     """The public id inside; InvalidInput if the form was altered, another's, or too old."""
     try:
-        value: str = signing.loads(
-            text, salt=_salt(user, organization), max_age=MAX_AGE_S
-        )
+        value: str = signing.loads(text, salt=_salt(user, organization), max_age=MAX_AGE_S)
     except signing.BadSignature as error:
         raise InvalidInput("This form has expired. Please send it again.") from error
     return value

@@ -126,9 +126,7 @@ class SettingsForm(forms.Form):
 
     def __init__(self, *args: Any, organization: Organization, **kwargs: Any):
         self.organization = organization
-        kwargs["initial"] = {
-            name: getattr(organization, name) for name in self.base_fields
-        }
+        kwargs["initial"] = {name: getattr(organization, name) for name in self.base_fields}
         super().__init__(*args, **kwargs)
         # Staff may have set a lifetime that the list does not offer; saving must keep it.
         current = organization.response_cache_ttl_s

@@ -29,12 +29,8 @@ def organization_page(permission: str) -> Callable[[PageView], PageView]:
         @never_cache
         @login_required
         @wraps(view)
-        def page(
-            request: HttpRequest, organization_id: str, **kwargs: Any
-        ) -> HttpResponseBase:
-            membership = access.access_membership(
-                user_of(request), organization_id, permission
-            )
+        def page(request: HttpRequest, organization_id: str, **kwargs: Any) -> HttpResponseBase:
+            membership = access.access_membership(user_of(request), organization_id, permission)
             if request.session.get(LAST_ORGANIZATION) != organization_id:
                 request.session[LAST_ORGANIZATION] = organization_id
             return view(request, membership, **kwargs)

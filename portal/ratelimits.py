@@ -35,9 +35,7 @@ class Limit:
 
 LIMITS: dict[str, tuple[Limit, ...]] = {
     "log-in": (
-        Limit(
-            "address", "30/5m", "An office shares an address; a guesser gets no more."
-        ),
+        Limit("address", "30/5m", "An office shares an address; a guesser gets no more."),
         Limit(
             "email",
             "10/5m",
@@ -103,9 +101,7 @@ def limited(page: str, view: View) -> View:
 
     @wraps(view)
     def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        retry_after_s = (
-            _seconds_to_wait(page, request) if request.method == "POST" else None
-        )
+        retry_after_s = _seconds_to_wait(page, request) if request.method == "POST" else None
         if retry_after_s is not None:
             return errors.too_many_requests(request, retry_after_s)
         return view(request, *args, **kwargs)
@@ -142,8 +138,4 @@ def _value(by: str, request: HttpRequest) -> str:
     if by == "user":
         return str(request.user.pk or "")
     # The log-in form calls it "login", the others "email".
-    return (
-        (request.POST.get("login") or request.POST.get("email") or "")
-        .strip()
-        .lower()[:254]
-    )
+    return (request.POST.get("login") or request.POST.get("email") or "").strip().lower()[:254]

@@ -49,9 +49,7 @@ def create_organization(
         raise InvalidInput("This installation has no default plan; ask its staff to set one.")
     organization = Organization.objects.create(name=name, plan=plan)
     Project.objects.create(organization=organization, name="Default project")
-    Membership.objects.create(
-        organization=organization, user=owner or acting_user, role=Role.OWNER
-    )
+    Membership.objects.create(organization=organization, user=owner or acting_user, role=Role.OWNER)
     audit.record_event(
         acting_user=acting_user,
         action="organization.created",
@@ -114,9 +112,7 @@ def create_api_key(
 
 
 @transaction.atomic
-def revoke_api_key(
-    key: ApiKey, *, acting_user: User | None, address: str | None = None
-) -> ApiKey:
+def revoke_api_key(key: ApiKey, *, acting_user: User | None, address: str | None = None) -> ApiKey:
     """Revoke now; every gateway refuses the key within a second. Twice is once."""
     revoked = ApiKey.objects.filter(pk=key.pk, revoked_at=None).update(revoked_at=timezone.now())
     key.refresh_from_db()

@@ -107,7 +107,7 @@ class OrganizationAdmin(AuditedAdmin):
         ("Requests", {"fields": ("screening_policy", "response_cache_ttl_s")}),
         ("Where", {"fields": ("region", "data_residency")}),
     ]
-    add_fieldsets = [  # type: ignore[misc](None, {"fields": ("name", "plan", "owner")})]
+    add_fieldsets = [(None, {"fields": ("name", "plan", "owner")})]  # type: ignore[misc]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Organization]:
         return super().get_queryset(request).annotate(member_count=Count("memberships"))
@@ -131,7 +131,7 @@ class OrganizationAdmin(AuditedAdmin):
         """Usage and ledger name the organization; it is suspended, never deleted."""
         return False
 
-    def save_model(
+    def save_model(  # type: ignore[override]
         self,
         request: HttpRequest,
         obj: Organization,
@@ -185,15 +185,11 @@ class OrganizationAdmin(AuditedAdmin):
         )
 
     @admin.action(description="Suspend selected organizations", permissions=["change"])
-    def suspend_selected(
-        self, request: HttpRequest, queryset: QuerySet[Organization]
-    ) -> None:
+    def suspend_selected(self, request: HttpRequest, queryset: QuerySet[Organization]) -> None:
         self._set_suspended(request, queryset.filter(suspended_at=None), True)
 
     @admin.action(description="Restore selected organizations", permissions=["change"])
-    def restore_selected(
-        self, request: HttpRequest, queryset: QuerySet[Organization]
-    ) -> None:
+    def restore_selected(self, request: HttpRequest, queryset: QuerySet[Organization]) -> None:
         self._set_suspended(request, queryset.exclude(suspended_at=None), False)
 
     def _set_suspended(
@@ -320,11 +316,7 @@ class UserAdmin(AuditedAdmin, DjangoUserAdmin):
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Nor may they take over a superuser by changing that account's password or address."""
-        if (
-            obj is not None
-            and obj.is_superuser
-            and not staff_user(request).is_superuser
-        ):
+        if obj is not None and obj.is_superuser and not staff_user(request).is_superuser:
             return False
         return bool(super().has_change_permission(request, obj))
 
@@ -335,20 +327,14 @@ class UserAdmin(AuditedAdmin, DjangoUserAdmin):
             response = super().user_change_password(request, id, form_url)
             user = self.get_object(request, id)
             # The page answers a valid form with a redirect and an invalid one with itself.
-            if (
-                request.method == "POST"
-                and response.status_code == 302
-                and user is not None
-            ):
+            if request.method == "POST" and response.status_code == 302 and user is not None:
                 self.record(request, user, "password_changed")
         return response
 
     @display(description="Organizations")
     def organizations(self, user: User) -> SafeString:
         memberships = user.memberships.select_related("organization")
-        links = [
-            format_html("{} ({})", link_to(m.organization), m.role) for m in memberships
-        ]
+        links = [format_html("{} ({})", link_to(m.organization), m.role) for m in memberships]
         return format_html("{}", SafeString(", ".join(links)) if links else "–")
 
 
@@ -395,11 +381,7 @@ class ApiKeyAdmin(AuditedAdmin):
     actions_detail = ("revoke",)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[ApiKey]:
-        return (
-            super()
-            .get_queryset(request)
-            .select_related("organization", "project", "created_by")
-        )
+        return super().get_queryset(request).select_related("organization", "project", "created_by")
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False

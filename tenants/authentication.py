@@ -35,6 +35,9 @@ CACHE_ENTRIES = 100_000  # about 100 MB when full; the least recently used leave
 # A bound for what no NOTIFY announces: a row changed by hand in the database.
 CACHE_TTL_S = 60.0
 UNLISTENED_TTL_S = 1.0
+# Nobody can revoke a key in a database that is down, so keys that are known go on
+# working; bounded, because to a gateway cut off from it the database looks down too.
+UNCHECKED_TTL_S = 300.0
 # A wrong key is remembered, so that a flood of one costs no SQL; few, because an
 # attacker chooses them.
 REFUSED_ENTRIES = 10_000
@@ -90,7 +93,13 @@ class Authenticator:
         refused_at = self._refused.get(digest)
         if refused_at is not None and now - refused_at < REFUSED_TTL_S:
             raise InvalidApiKey(_BAD_KEY)
-        return _checked(await self._look_up(text, digest, now))
+        try:
+            principal = await self._look_up(text, digest, now)
+        except AuthenticationUnavailable:
+            if known is None or now - known[0] > UNCHECKED_TTL_S:
+                raise
+            principal = known[1]
+        return _checked(principal)
 
     async def _look_up(self, text: str, digest: bytes, now: float) -> Principal:
         epoch = self._epoch
@@ -106,6 +115,8 @@ class Authenticator:
                 raise AuthenticationUnavailable("Keys cannot be checked right now.") from error
         is_current = epoch == self._epoch
         if principal is None:
+            # Not even a database that then goes down may bring this key back.
+            self._known.pop(digest, None)
             if is_current:
                 self._refused[digest] = now
             raise InvalidApiKey(_BAD_KEY)
@@ -130,7 +141,9 @@ class Authenticator:
 
     def _on_connected(self, connected: bool) -> None:
         self._ttl_s = CACHE_TTL_S if connected else UNLISTENED_TTL_S
-        self.forget("*")
+        if connected:
+            # Notices sent while nobody listened are lost.
+            self.forget("*")
 
 
 async def listen(

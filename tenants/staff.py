@@ -27,9 +27,7 @@ from tenants import audit
 from tenants.models import Organization, User
 
 # Never copied into the audit trail, whatever form they come in.
-SECRET_FIELDS = frozenset(
-    {"password", "password1", "password2", "secret_hmac", "lookup"}
-)
+SECRET_FIELDS = frozenset({"password", "password1", "password2", "secret_hmac", "lookup"})
 
 
 def staff_user(request: HttpRequest) -> User:
@@ -90,9 +88,7 @@ class AuditedAdmin(StaffAdmin):
         change: bool,
     ) -> None:
         names = list(form.changed_data)
-        stored = (
-            type(obj)._default_manager.filter(pk=obj.pk).first() if change else None
-        )
+        stored = type(obj)._default_manager.filter(pk=obj.pk).first() if change else None
         before = values_of(stored, names) if stored else {}
         with transaction.atomic():
             super().save_model(request, obj, form, change)
@@ -149,9 +145,7 @@ class AuditedAdmin(StaffAdmin):
             address=address_of(request),
         )
 
-    def _record_formset(
-        self, request: HttpRequest, formset: BaseModelFormSet[Any, Any]
-    ) -> None:
+    def _record_formset(self, request: HttpRequest, formset: BaseModelFormSet[Any, Any]) -> None:
         for obj in formset.new_objects:
             self.record(request, obj, "created", after={"name": str(obj)})
         for obj, names in formset.changed_objects:
@@ -212,9 +206,7 @@ def confirm_page(
     meta = obj._meta
     back = reverse(f"admin:{meta.app_label}_{meta.model_name}_change", args=[obj.pk])
     if request.method == "POST" and (form is None or form.is_valid()):
-        model_admin.message_user(
-            request, perform(obj, form.cleaned_data["reason"] if form else "")
-        )
+        model_admin.message_user(request, perform(obj, form.cleaned_data["reason"] if form else ""))
         return redirect(back)
     context = {
         **admin.site.each_context(request),

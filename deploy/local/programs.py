@@ -77,6 +77,8 @@ def _web(choices: Choices, environment: Mapping[str, str]) -> ProcessSpec:
         "--host", LOOPBACK, "--port", str(choices.port),
         "--loop", "uvloop", "--http", "httptools", "--lifespan", "on",
         "--no-access-log", "--log-config", str(UVICORN_LOGGING),
+        # uvicorn would believe any X-Forwarded-For from loopback; TRUSTED_PROXIES decides.
+        "--no-proxy-headers",
         "--timeout-graceful-shutdown", str(WEB_GRACE_S),
     )  # fmt: skip
     return ProcessSpec("web", command, environment, WEB_GRACE_S + 5)

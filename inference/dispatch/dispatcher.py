@@ -14,12 +14,12 @@ from collections import OrderedDict
 from collections.abc import Iterable
 
 import msgspec
-import redis.asyncio
 from django.conf import settings
 from redis.exceptions import RedisError
 
 from inference import metrics, wire
 from inference.dispatch.publisher import Publisher
+from inference.dispatch.senders import make_sender
 from inference.dispatch.sequence import Job, Sequence
 from inference.errors import (
     InferenceError,
@@ -33,6 +33,7 @@ from inference.fleet import Fleet
 from inference.routing import ReplicaView, Weights, choose
 from inference.streams import read_after
 from inference.wire import Delta, Submission
+from tenants.redis_link import RedisLink
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +45,7 @@ SUPERVISE_S = 0.25
 MAILBOX_EXPIRY_MS = 15_000
 MAILBOX_UPKEEP_S = 1.0
 PREFIX_TOKENS = 64
+ABORTS_KEPT = 1_000
 PREFIXES_KEPT = 20_000
 # What a replica answers that says nothing about the request itself.
 _REFUSALS = frozenset(
@@ -65,10 +67,14 @@ _HOPELESS: dict[str, tuple[type[InferenceError], str]] = {
 class Dispatcher:
     """One for each gateway process. ``start`` and ``stop`` on its event loop."""
 
-    def __init__(self, client: redis.asyncio.Redis, gateway: str):
+    def __init__(self, redis_url: str, gateway: str):
         self.gateway = gateway
-        self._redis = client
-        self.fleet = Fleet(client, self._replica_changed)
+        timeout_s = settings.REDIS_TIMEOUT_S
+        self._link = RedisLink(redis_url, timeout_s=timeout_s, name=f"dispatch.{gateway}")
+        # Reading blocks a link, so each stream has one of its own.
+        self._mailbox = RedisLink(redis_url, timeout_s=timeout_s + 5, name=f"mailbox.{gateway}")
+        self._heartbeats = RedisLink(redis_url, timeout_s=timeout_s + 5, name=f"fleet.{gateway}")
+        self.fleet = Fleet(self._heartbeats, self._replica_changed)
         self._sequences: dict[str, Sequence] = {}
         self._parked: dict[str, Sequence] = {}
         self._prefixes: OrderedDict[int, str] = OrderedDict()
@@ -79,7 +85,7 @@ class Dispatcher:
         self._mailbox_read_to: bytes | str = "0-0"
 
     async def start(self) -> None:
-        self._publisher = Publisher(self._publish_failed)
+        self._publisher = Publisher(make_sender(self._link), self._publish_failed)
         await self._keep_mailbox()
         self._tasks = [
             asyncio.create_task(self._read_mailbox()),
@@ -92,11 +98,13 @@ class Dispatcher:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._publisher.close()
+        await self._publisher.close()
         try:
-            await self._redis.delete(wire.mailbox_of(self.gateway))
+            await self._link.call("DEL", wire.mailbox_of(self.gateway))
         except (RedisError, OSError, TimeoutError):
             log.info("dispatcher.mailbox_left", extra={"gateway": self.gateway})
+        for link in (self._link, self._mailbox, self._heartbeats):
+            await link.aclose()
 
     @property
     def in_flight(self) -> int:
@@ -274,9 +282,11 @@ class Dispatcher:
     def _check_silence(self) -> None:
         if not self.fleet.is_connected:
             return
-        horizon = time.monotonic() - settings.REPLICA_SILENCE_S
+        # Against the last time we listened, not against now: a process that stood still
+        # for seconds has heard nobody, and must not take them all for dead.
+        horizon = self.fleet.heard_at - settings.REPLICA_SILENCE_S
         for replica in list(self.fleet.replicas.values()):
-            if replica.seen_at < horizon and replica.state == "ready":
+            if replica.seen_at < horizon and replica.state != "gone":
                 log.warning("replica.silent", extra={"replica": replica.name})
                 # Its next heartbeat, if it lives, brings it back with what it says then.
                 self.fleet.forget(replica.name)
@@ -299,16 +309,15 @@ class Dispatcher:
         while True:
             try:
                 messages = await read_after(
-                    self._redis, stream, self._mailbox_read_to, block_ms=2000, count=200
+                    self._mailbox, stream, self._mailbox_read_to, block_ms=2000, count=200
                 )
             except (RedisError, OSError, TimeoutError) as error:
                 log.warning("mailbox.lost", extra={"error": repr(error)})
                 await asyncio.sleep(0.1)
                 continue
             for self._mailbox_read_to, fields in messages:
-                if b"d" in fields:
-                    for delta in wire.decode_deltas(fields[b"d"]):
-                        self._deliver(delta)
+                for delta in _deltas_of(fields):
+                    self._deliver(delta)
 
     def _deliver(self, delta: Delta) -> None:
         sequence = self._sequences.get(delta.request_id)
@@ -345,15 +354,10 @@ class Dispatcher:
         It expires when this process dies, which tells workers to stop its requests.
         """
         mailbox = wire.mailbox_of(self.gateway)
-        pipe = self._redis.pipeline(transaction=False)
-        pipe.xtrim(mailbox, minid=self._mailbox_read_to, approximate=True)
-        pipe.pexpire(mailbox, MAILBOX_EXPIRY_MS)
-        _, is_there = await pipe.execute()
-        if not is_there:
-            pipe = self._redis.pipeline(transaction=False)
-            pipe.xadd(mailbox, {b"hello": b"1"})
-            pipe.pexpire(mailbox, MAILBOX_EXPIRY_MS)
-            await pipe.execute()
+        await self._link.call("XTRIM", mailbox, "MINID", "~", self._mailbox_read_to)
+        if not await self._link.call("PEXPIRE", mailbox, MAILBOX_EXPIRY_MS):
+            await self._link.call("XADD", mailbox, "*", "hello", "1")
+            await self._link.call("PEXPIRE", mailbox, MAILBOX_EXPIRY_MS)
 
     async def _keep_mailbox_for_ever(self) -> None:
         while True:
@@ -381,12 +385,21 @@ class Dispatcher:
     async def _send_aborts(self, replica: str) -> None:
         engine_ids = self._aborts.pop(replica)
         try:
-            await self._redis.xadd(
-                wire.control_of(replica),
-                {b"a": wire.encode(wire.Abort(engine_ids))},
-                maxlen=1_000,
-                approximate=True,
+            await self._link.call(
+                *("XADD", wire.control_of(replica), "MAXLEN", "~", ABORTS_KEPT, "*"),
+                *("a", wire.encode(wire.Abort(engine_ids))),
             )
         except (RedisError, OSError, TimeoutError) as error:
             # The sequence then runs to its max_tokens; its output is dropped.
             log.warning("abort.failed", extra={"replica": replica, "error": repr(error)})
+
+
+def _deltas_of(fields: dict[bytes, bytes]) -> list[Delta]:
+    """A mailbox message's deltas; none of one that makes no sense, which is a gap to come."""
+    if b"d" not in fields:
+        return []
+    try:
+        return wire.decode_deltas(fields[b"d"])
+    except msgspec.MsgspecError as error:
+        log.error("mailbox.unreadable", extra={"error": repr(error)})
+        return []

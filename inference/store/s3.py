@@ -119,7 +119,7 @@ def _download(
         except broken as error:
             if attempt == ATTEMPTS - 1:
                 raise FetchFailed(f"{remote.key} broke off {ATTEMPTS} times: {error}") from error
-            time.sleep(random.uniform(0.5, 1.0) * 2**attempt)
+            time.sleep(random.uniform(0.5, 1.0) * 2**attempt)  # noqa: S311
     part.rename(target)
 
 

@@ -70,9 +70,7 @@ def overview(request: HttpRequest, membership: Membership) -> HttpResponse:
                 "form_id": new_key_form_id(user_of(request), organization),
             },
         )
-    return render_page(
-        request, membership, "portal/overview.html", context, tab="overview"
-    )
+    return render_page(request, membership, "portal/overview.html", context, tab="overview")
 
 
 @require_http_methods(["GET", "HEAD", "POST"])

@@ -56,15 +56,11 @@ def create_key(request: HttpRequest, membership: Membership) -> HttpResponse:
 
 
 @sensitive_variables("secret")
-def _create(
-    request: HttpRequest, membership: Membership, form: KeyForm
-) -> HttpResponse:
+def _create(request: HttpRequest, membership: Membership, form: KeyForm) -> HttpResponse:
     """The secret goes into this one response and nowhere else: no session, log, URL or message."""
     organization = membership.organization
     try:
-        public_id = read_key_form_id(
-            form.cleaned_data["form_id"], user_of(request), organization
-        )
+        public_id = read_key_form_id(form.cleaned_data["form_id"], user_of(request), organization)
     except InvalidInput as error:
         messages.error(request, error.message)
         return redirect("key_create", organization.public_id)
@@ -96,18 +92,10 @@ def _create(
 
 @require_http_methods(["GET", "HEAD", "POST"])
 @organization_page("key.revoke")
-def revoke_key(
-    request: HttpRequest, membership: Membership, key_id: str
-) -> HttpResponse:
+def revoke_key(request: HttpRequest, membership: Membership, key_id: str) -> HttpResponse:
     key = access.access_api_key(membership.organization, key_id)
     if request.method == "POST":
-        actions.revoke_api_key(
-            key, acting_user=user_of(request), address=address_of(request)
-        )
-        messages.success(
-            request, f"“{key.name}” is revoked. Programs that use it are refused now."
-        )
+        actions.revoke_api_key(key, acting_user=user_of(request), address=address_of(request))
+        messages.success(request, f"“{key.name}” is revoked. Programs that use it are refused now.")
         return redirect("keys", membership.organization.public_id)
-    return render_page(
-        request, membership, "portal/key_revoke.html", {"key": key}, tab="keys"
-    )
+    return render_page(request, membership, "portal/key_revoke.html", {"key": key}, tab="keys")

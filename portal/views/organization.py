@@ -37,9 +37,7 @@ def organization_settings(request: HttpRequest, membership: Membership) -> HttpR
     )
 
 
-def _save(
-    request: HttpRequest, membership: Membership, form: SettingsForm
-) -> HttpResponse:
+def _save(request: HttpRequest, membership: Membership, form: SettingsForm) -> HttpResponse:
     if form.changes:
         actions.update_organization(
             membership.organization,

@@ -36,6 +36,4 @@ def usage(request: HttpRequest, membership: Membership) -> HttpResponse:
 
 
 def _column(day: billing.DayUsage) -> Column:
-    return Column(
-        f"{day.day.day} {day.day:%b}", day.prompt_tokens, day.completion_tokens
-    )
+    return Column(f"{day.day.day} {day.day:%b}", day.prompt_tokens, day.completion_tokens)

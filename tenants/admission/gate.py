@@ -6,14 +6,13 @@ import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
-import redis.asyncio
 from redis.exceptions import RedisError
 
 from tenants.admission.limits import checks_for, rate_headers, refusal_message
 from tenants.errors import AdmissionUnavailable, LimitExceeded, RateHeaders
 from tenants.principal import Principal
+from tenants.redis_link import Part, RedisLink, Script
 
 HOLDS = "holds"
 USAGE_STREAM = "usage.reports"
@@ -22,8 +21,8 @@ USAGE_STREAM = "usage.reports"
 MOST_WAITING_REPORTS = 1_000_000
 NEVER_MS = 10**15  # as in admit.lua
 _FOLDER = Path(__file__).parent
-ADMIT_SCRIPT = (_FOLDER / "admit.lua").read_text()
-SETTLE_SCRIPT = (_FOLDER / "settle.lua").read_text()
+ADMIT = Script((_FOLDER / "admit.lua").read_text())
+SETTLE = Script((_FOLDER / "settle.lua").read_text())
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +41,11 @@ class ExpiredHold:
 
 
 class Admission:
-    """``client`` is an asyncio Redis client with ``decode_responses=False``."""
+    """Checks and reserves limits, settles them; one for each process."""
 
-    def __init__(self, client: redis.asyncio.Redis, hold_expiry_s: float):
-        self._redis = client
+    def __init__(self, link: RedisLink, hold_expiry_s: float):
+        self._link = link
         self._expiry_ms = int(hold_expiry_s * 1000)
-        self._admit = client.register_script(ADMIT_SCRIPT)
-        self._settle = client.register_script(SETTLE_SCRIPT)
 
     async def admit(
         self,
@@ -65,7 +62,7 @@ class Admission:
         """
         checks = checks_for(principal, expected_tokens, most_tokens, time.time())
         keys = [f"hold:{request_id}", HOLDS, USAGE_STREAM]
-        arguments: list[str | int | bytes] = [
+        arguments: list[Part] = [
             request_id, self._expiry_ms, note, MOST_WAITING_REPORTS
         ]  # fmt: skip
         for check in checks:
@@ -80,7 +77,7 @@ class Admission:
             if check.limit == 0:  # a bucket of nothing has no rate; make it refuse
                 arguments[-2] = 2
         try:
-            answer = await self._admit(keys=keys, args=arguments)
+            answer = await self._link.run_script(ADMIT, keys, arguments)
         except (RedisError, OSError, TimeoutError) as error:
             raise AdmissionUnavailable(
                 "Limits cannot be checked right now. Try again shortly."
@@ -102,22 +99,21 @@ class Admission:
     async def settle(self, request_id: str, used_tokens: int, report: bytes) -> bool:
         """End a hold. True when this call ended it; safe to repeat. Raises RedisError."""
         keys = [f"hold:{request_id}", HOLDS, USAGE_STREAM]
-        return bool(await self._settle(keys=keys, args=[request_id, max(0, used_tokens), report]))
+        return bool(
+            await self._link.run_script(SETTLE, keys, [request_id, max(0, used_tokens), report])
+        )
 
     async def expired_holds(self, now: float, count: int = 500) -> list[ExpiredHold]:
         """Holds that nobody settled in their time, oldest first."""
-        due = cast(
-            list[tuple[bytes, float]],
-            await self._redis.zrangebyscore(
-                HOLDS, "-inf", now * 1000, start=0, num=count, withscores=True
-            ),
+        due: list[bytes] = await self._link.call(
+            "ZRANGEBYSCORE", HOLDS, "-inf", now * 1000, "WITHSCORES", "LIMIT", 0, count
         )
         holds = []
-        for raw_id, score in due:
+        for raw_id, score in zip(due[::2], due[1::2], strict=True):
             request_id = raw_id.decode()
-            note = cast(bytes | None, await self._redis.hget(f"hold:{request_id}", "note"))
+            note: bytes | None = await self._link.call("HGET", f"hold:{request_id}", "note")
             if note is None:
-                await self._redis.zrem(HOLDS, raw_id)
+                await self._link.call("ZREM", HOLDS, raw_id)
             else:
-                holds.append(ExpiredHold(request_id, note, score / 1000))
+                holds.append(ExpiredHold(request_id, note, float(score) / 1000))
         return holds

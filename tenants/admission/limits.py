@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import calendar
 import time
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from tenants.errors import RateHeaders
 from tenants.principal import Limits, Principal
@@ -14,8 +13,7 @@ MINUTE_MS = 60_000
 Unit = Literal["requests", "tokens"]
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
+class Check(NamedTuple):
     """One limit as the script sees it. ``key`` is its Redis key."""
 
     name: str  # requests_per_minute, tokens_per_minute, concurrent_requests, monthly_tokens

@@ -156,7 +156,9 @@ def test_a_malformed_body_is_a_400(simulated: Platform, content: bytes) -> None:
 
 def test_a_wrong_content_type_is_a_415(simulated: Platform) -> None:
     with simulated.http() as client:
-        response = client.post(CHAT, content=json.dumps(chat()), headers={"Content-Type": "text/xml"})
+        response = client.post(
+            CHAT, content=json.dumps(chat()), headers={"Content-Type": "text/xml"}
+        )
     assert response.status_code == 415
     error_of(response)
 
@@ -222,7 +224,9 @@ def test_unknown_paths_and_methods_answer_in_the_error_shape(simulated: Platform
 
 _json = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3)
+    ),
     max_leaves=8,
 )
 _FIELDS = (

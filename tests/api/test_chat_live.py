@@ -160,7 +160,9 @@ def test_sampling_parameters_reach_the_engine(live: Platform) -> None:
     long = client.chat.completions.create(**options, extra_body={"ignore_eos": True})
     assert long.usage is not None
     assert long.usage.completion_tokens == 24
-    banned = client.chat.completions.create(**options, extra_body={"bad_words": ["Paris", " Paris"]})
+    banned = client.chat.completions.create(
+        **options, extra_body={"bad_words": ["Paris", " Paris"]}
+    )
     assert "Paris" not in (banned.choices[0].message.content or "")
     likely = client.chat.completions.create(**options, logprobs=True, top_logprobs=3)
     logprobs = likely.choices[0].logprobs

@@ -52,8 +52,7 @@ def test_requests_are_multiplexed_on_one_socket(simulated: Platform) -> None:
         assert kinds[-1] == "done"
         assert set(kinds[:-1]) == {"chunk"}
         text = "".join(
-            frame["data"]["choices"][0]["delta"].get("content", "")
-            for frame in frames[name][:-1]
+            frame["data"]["choices"][0]["delta"].get("content", "") for frame in frames[name][:-1]
         )
         assert text.startswith(" simulated text")
     assert frames["r0"][0]["type"] == "response"

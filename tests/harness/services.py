@@ -45,4 +45,3 @@ def _start() -> None:
 if "SLUICE_TEST_SERVICES" not in os.environ:
     os.environ["SLUICE_TEST_SERVICES"] = "1"
     _start()
-

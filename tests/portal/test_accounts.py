@@ -92,9 +92,7 @@ def test_a_known_address_and_a_new_one_sign_up_alike_when_addresses_are_confirme
 
 def test_log_in_and_out(cast: Cast) -> None:
     client = Client()
-    answer = client.post(
-        "/accounts/login/", {"login": "OWNER@example.com", "password": PASSWORD}
-    )
+    answer = client.post("/accounts/login/", {"login": "OWNER@example.com", "password": PASSWORD})
     assert answer.status_code == 302
     assert client.get(f"/o/{cast.organization.public_id}/").status_code == 200
     assert client.post("/accounts/logout/")["Location"] == "/accounts/login/"
@@ -104,9 +102,7 @@ def test_log_in_and_out(cast: Cast) -> None:
 def test_wrong_password_and_unknown_address_answer_alike(cast: Cast) -> None:
     answers = []
     for address in (cast.owner.email, "nobody@example.com"):
-        response = Client().post(
-            "/accounts/login/", {"login": address, "password": "wrong"}
-        )
+        response = Client().post("/accounts/login/", {"login": address, "password": "wrong"})
         answers.append(re.sub(r'value="[^"]*"', "", response.content.decode()))
         assert response.status_code == 200
     assert answers[0] == answers[1]
@@ -132,9 +128,7 @@ def test_password_reset_by_mail(cast: Cast) -> None:
         response = client.post("/accounts/password/reset/", {"email": address})
         answers.append((response.status_code, response["Location"]))
     assert answers[0] == answers[1]
-    link = re.search(
-        r"http://testserver(/accounts/password/reset/key/\S+)", mail.outbox[0].body
-    )
+    link = re.search(r"http://testserver(/accounts/password/reset/key/\S+)", mail.outbox[0].body)
     assert link
     form = client.get(link[1], follow=True)
     assert "Choose a new password" in form.content.decode()

@@ -19,9 +19,7 @@ from tenants.keys import lookup_of
 from tenants.models import ApiKey, Organization
 from tests.cast import PASSWORD, build_cast, default_plan
 
-playwright = pytest.importorskip(
-    "playwright.sync_api", reason="playwright is not installed"
-)
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
 CHROMIUM = Path(os.environ.get("CHROMIUM", "/usr/bin/chromium"))
 ARTIFACTS = Path(__file__).parent.parent / "artifacts"
@@ -29,9 +27,7 @@ WIDE = {"width": 1280, "height": 860}
 NARROW = {"width": 390, "height": 844}
 
 pytestmark = [
-    pytest.mark.skipif(
-        not CHROMIUM.exists(), reason=f"no Chromium at {CHROMIUM}; CHROMIUM=<path>"
-    ),
+    pytest.mark.skipif(not CHROMIUM.exists(), reason=f"no Chromium at {CHROMIUM}; CHROMIUM=<path>"),
     pytest.mark.django_db(transaction=True),
 ]
 
@@ -46,9 +42,7 @@ def chromium(django_db_setup: None) -> Iterator[Any]:
         # Playwright's sync API runs an event loop in this thread, where Django would
         # refuse the ORM although nothing here is asynchronous.
         monkeypatch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "true")
-        browser = driver.chromium.launch(
-            executable_path=str(CHROMIUM), args=["--no-sandbox"]
-        )
+        browser = driver.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
         yield browser
         browser.close()
 
@@ -60,17 +54,13 @@ def open_page(chromium: Any, live_server: Any) -> Iterator[Any]:
     complaints: list[str] = []
 
     def open_one(**options: Any) -> Any:
-        context = chromium.new_context(
-            base_url=live_server.url, **({"viewport": WIDE} | options)
-        )
+        context = chromium.new_context(base_url=live_server.url, **({"viewport": WIDE} | options))
         contexts.append(context)
         context.set_default_timeout(10_000)
         page = context.new_page()
         page.on(
             "console",
-            lambda message: (
-                complaints.append(message.text) if message.type == "error" else None
-            ),
+            lambda message: complaints.append(message.text) if message.type == "error" else None,
         )
         page.on("pageerror", lambda error: complaints.append(str(error)))
         return page
@@ -96,9 +86,7 @@ def log_in(page: Any, email: str) -> None:
 
 def fits(page: Any) -> bool:
     """Nothing makes the page scroll sideways."""
-    script = (
-        "document.documentElement.scrollWidth <= document.documentElement.clientWidth"
-    )
+    script = "document.documentElement.scrollWidth <= document.documentElement.clientWidth"
     return bool(page.evaluate(script))
 
 
@@ -204,9 +192,7 @@ def test_theme_by_system_and_by_choice(open_page: Any) -> None:
     assert page.evaluate(background) == light, "the choice outlives the page"
 
 
-@pytest.mark.parametrize(
-    "viewport", [WIDE, NARROW, {"width": 360, "height": 740}], ids=str
-)
+@pytest.mark.parametrize("viewport", [WIDE, NARROW, {"width": 360, "height": 740}], ids=str)
 def test_every_page_fits(open_page: Any, viewport: dict[str, int]) -> None:
     cast = build_cast()
     add_usage(cast.organization)

@@ -114,10 +114,7 @@ def test_sending_the_form_twice_makes_one_key(cast: Cast) -> None:
     again = client.post(keys_url(cast) + "new/", form, follow=True)
     assert again.redirect_chain[-1][0] == keys_url(cast)
     assert "sent twice" in again.content.decode()
-    assert (
-        ApiKey.objects.filter(organization=cast.organization, name="Backend").count()
-        == 1
-    )
+    assert ApiKey.objects.filter(organization=cast.organization, name="Backend").count() == 1
 
 
 @pytest.mark.django_db(transaction=True)
@@ -162,13 +159,9 @@ def test_a_form_of_someone_else_or_altered_makes_no_key(cast: Cast) -> None:
         {"expires": "99999"},
     ],
 )
-def test_bad_input_is_refused_with_the_form(
-    cast: Cast, changes: dict[str, str]
-) -> None:
+def test_bad_input_is_refused_with_the_form(cast: Cast, changes: dict[str, str]) -> None:
     client = log_in(cast.owner)
-    response = client.post(
-        keys_url(cast) + "new/", new_key_form(client, cast, **changes)
-    )
+    response = client.post(keys_url(cast) + "new/", new_key_form(client, cast, **changes))
     assert response.status_code == 400
     assert list(response.context["form"].errors) == list(changes)
     assert ApiKey.objects.filter(organization=cast.organization).count() == 1
@@ -183,17 +176,13 @@ def test_a_foreign_project_is_not_a_choice(cast: Cast) -> None:
 
 def test_expiry_is_set(cast: Cast) -> None:
     client = log_in(cast.owner)
-    created = client.post(
-        keys_url(cast) + "new/", new_key_form(client, cast, expires="30")
-    )
+    created = client.post(keys_url(cast) + "new/", new_key_form(client, cast, expires="30"))
     key = created.context["key"]
     assert 29 <= (key.expires_at - key.created_at).days <= 30
 
 
 @pytest.mark.parametrize("path", ["", "keys/", "keys/new/", "usage/", "settings/"])
-def test_a_foreign_organization_is_as_absent_as_an_absent_one(
-    cast: Cast, path: str
-) -> None:
+def test_a_foreign_organization_is_as_absent_as_an_absent_one(cast: Cast, path: str) -> None:
     client = log_in(cast.stranger)
     foreign = client.get(f"/o/{cast.organization.public_id}/{path}")
     absent = client.get(f"/o/org_0000000000000000/{path}")
@@ -237,12 +226,8 @@ def test_suspended_organization_is_readable_and_creates_nothing(cast: Cast) -> N
 def test_names_are_escaped(cast: Cast) -> None:
     attack = "<script>alert(1)</script>\"'><img src=x>"
     client = log_in(cast.owner)
-    created = client.post(
-        keys_url(cast) + "new/", new_key_form(client, cast, name=attack)
-    )
-    actions.update_organization(
-        cast.organization, {"name": attack}, acting_user=cast.owner
-    )
+    created = client.post(keys_url(cast) + "new/", new_key_form(client, cast, name=attack))
+    actions.update_organization(cast.organization, {"name": attack}, acting_user=cast.owner)
     key = created.context["key"]
     revoked = client.post(f"{keys_url(cast)}{key.public_id}/revoke/", follow=True)
     pages = [created, revoked] + [

@@ -21,9 +21,7 @@ from tests.portal.conftest import log_in
 pytestmark = pytest.mark.django_db
 
 
-def add_usage(
-    cast: Cast, count: int, *, organization: Organization | None = None
-) -> None:
+def add_usage(cast: Cast, count: int, *, organization: Organization | None = None) -> None:
     organization = organization or cast.organization
     key = organization.api_keys.get()
     now = timezone.now()
@@ -112,9 +110,7 @@ def test_usage_adds_up_and_shows_only_ones_own(cast: Cast) -> None:
     assert second.count(f"req_{cast.organization.pk}_") == 5
 
 
-@pytest.mark.parametrize(
-    "period", ["24h", "7d", "30d", "month", "", "nonsense", "\x00", "é" * 999]
-)
+@pytest.mark.parametrize("period", ["24h", "7d", "30d", "month", "", "nonsense", "\x00", "é" * 999])
 def test_every_period_opens(cast: Cast, period: str) -> None:
     add_usage(cast, 2)
     page = log_in(cast.owner).get(url(cast, "usage/"), {"period": period})
@@ -198,22 +194,15 @@ def test_theme_is_remembered_without_script(cast: Cast) -> None:
     assert answer["Location"] == url(cast)
     assert 'data-theme="dark"' in client.get(url(cast)).content.decode()
     client.cookies["theme"] = '"><script>'
-    assert (
-        "data-theme=" not in client.get(url(cast)).content.decode().split("<head>")[0]
-    )
+    assert "data-theme=" not in client.get(url(cast)).content.decode().split("<head>")[0]
     assert client.post("/theme/", {"next": "https://evil.example/"})["Location"] == "/"
 
 
 @pytest.mark.parametrize("engine", ["vllm", "simulated"])
-def test_every_page_says_when_answers_are_made_up(
-    cast: Cast, settings: Any, engine: str
-) -> None:
+def test_every_page_says_when_answers_are_made_up(cast: Cast, settings: Any, engine: str) -> None:
     settings.ENGINE = engine
     client, staff = log_in(cast.owner), log_in(cast.staff)
-    pages = [
-        client.get(url(cast, path))
-        for path in ("", "keys/", "usage/", "settings/", "no/")
-    ]
+    pages = [client.get(url(cast, path)) for path in ("", "keys/", "usage/", "settings/", "no/")]
     pages += [Client().get("/accounts/login/"), staff.get("/admin/")]
     pages += [staff.get("/admin/tenants/plan/")]
     for page in pages:
@@ -224,10 +213,7 @@ def test_every_page_says_when_answers_are_made_up(
 def test_pages_carry_no_inline_script_or_style(cast: Cast) -> None:
     add_usage(cast, 2)
     client = log_in(cast.owner)
-    pages = [
-        client.get(url(cast, p))
-        for p in ("", "keys/", "keys/new/", "usage/", "settings/")
-    ]
+    pages = [client.get(url(cast, p)) for p in ("", "keys/", "keys/new/", "usage/", "settings/")]
     for page in [*pages, Client().get("/accounts/signup/")]:
         html = page.content.decode()
         assert " style=" not in html
@@ -281,9 +267,7 @@ def test_beyond_its_limit_a_page_answers_429(
     for number in range(allowed):
         filled = {name: value.format(number) for name, value in form.items()}
         assert client.post(path, filled).status_code in {200, 302}, number
-    refused = client.post(
-        path, {name: value.format("last") for name, value in form.items()}
-    )
+    refused = client.post(path, {name: value.format("last") for name, value in form.items()})
     assert refused.status_code == 429
     assert int(refused["Retry-After"]) > 0
     assert "Too many tries" in refused.content.decode()
@@ -304,9 +288,7 @@ def test_a_forwarded_address_counts_only_behind_a_trusted_proxy(settings: Any) -
     assert guess(99) == 200
 
 
-def test_pages_stay_usable_while_redis_is_down(
-    cast: Cast, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_pages_stay_usable_while_redis_is_down(cast: Cast, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*args: object, **options: object) -> None:
         raise RedisConnectionError("connection refused")
 

@@ -35,9 +35,7 @@ def test_client_address(remote: str, forwarded_for: str, client: str | None) -> 
 
 @given(st.text())
 def test_a_stranger_cannot_forge_an_address(forwarded_for: str) -> None:
-    assert (
-        addresses.client_address("203.0.113.9", forwarded_for, PROXIES) == "203.0.113.9"
-    )
+    assert addresses.client_address("203.0.113.9", forwarded_for, PROXIES) == "203.0.113.9"
 
 
 def test_one_household_shares_a_limit() -> None:

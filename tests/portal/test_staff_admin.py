@@ -25,9 +25,7 @@ REGISTERED = sorted(admin.site._registry, key=lambda model: model._meta.label)
 
 
 def admin_url(model: Any, page: str, *args: Any) -> str:
-    return reverse(
-        f"admin:{model._meta.app_label}_{model._meta.model_name}_{page}", args=args
-    )
+    return reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_{page}", args=args)
 
 
 @pytest.fixture
@@ -85,9 +83,7 @@ def populated(cast: Cast) -> Cast:
 
 
 @pytest.mark.parametrize("model", REGISTERED, ids=lambda model: model._meta.label)
-def test_every_page_opens_for_staff_and_no_one_else(
-    populated: Cast, model: Any
-) -> None:
+def test_every_page_opens_for_staff_and_no_one_else(populated: Cast, model: Any) -> None:
     client = log_in(populated.staff)
     listing = client.get(admin_url(model, "changelist"))
     assert listing.status_code == 200
@@ -204,9 +200,7 @@ def organization_form(organization: Organization, **changes: Any) -> dict[str, A
 
 def test_changing_an_organization_is_audited_with_both_values(cast: Cast) -> None:
     form = organization_form(cast.organization, name="Acme Inc")
-    changed = log_in(cast.staff).post(
-        admin_url(Organization, "change", cast.organization.pk), form
-    )
+    changed = log_in(cast.staff).post(admin_url(Organization, "change", cast.organization.pk), form)
     assert changed.status_code == 302, changed.context["errors"]
     event = AuditEvent.objects.get(action="organization.updated")
     assert (event.before, event.after) == ({"name": "Acme"}, {"name": "Acme Inc"})
@@ -223,9 +217,7 @@ def test_adding_a_member_is_audited(cast: Cast) -> None:
             "memberships-0-organization": cast.organization.pk,
         },
     )
-    log_in(cast.staff).post(
-        admin_url(Organization, "change", cast.organization.pk), form
-    )
+    log_in(cast.staff).post(admin_url(Organization, "change", cast.organization.pk), form)
     assert cast.organization.memberships.filter(user=cast.stranger).exists()
     event = AuditEvent.objects.get(action="staff.membership.created")
     assert event.organization == cast.organization
@@ -278,9 +270,7 @@ def test_saving_the_registry_tells_the_gateways(cast: Cast) -> None:
         log_in(cast.staff).post(admin_url(Model, "add"), form)
     model = Model.objects.get(name="new-model")
     assert any("pg_notify('registry_changed'" in query["sql"] for query in queries)
-    assert AuditEvent.objects.get(action="staff.model.created").object_id == str(
-        model.pk
-    )
+    assert AuditEvent.objects.get(action="staff.model.created").object_id == str(model.pk)
     with CaptureQueriesContext(connection) as queries:
         log_in(cast.staff).post(admin_url(Model, "delete", model.pk), {"post": "yes"})
     assert not Model.objects.filter(name="new-model").exists()
@@ -300,10 +290,7 @@ def test_a_price_is_added_and_never_altered(populated: Cast) -> None:
         "output_micros_per_million": 1,
     }
     assert client.post(admin_url(Price, "change", price.pk), form).status_code == 403
-    assert (
-        client.post(admin_url(Price, "delete", price.pk), {"post": "yes"}).status_code
-        == 403
-    )
+    assert client.post(admin_url(Price, "delete", price.pk), {"post": "yes"}).status_code == 403
     added = client.post(admin_url(Price, "add"), form)
     assert added.status_code == 302, added.context["errors"]
     assert Price.objects.count() == 2
@@ -332,9 +319,7 @@ def test_add_a_user(cast: Cast) -> None:
     }
     added = log_in(cast.staff).post(admin_url(User, "add"), form)
     assert added.status_code == 302, added.context["errors"]
-    assert User.objects.get(email="fresh@example.com").check_password(
-        "quite another phrase"
-    )
+    assert User.objects.get(email="fresh@example.com").check_password("quite another phrase")
     event = AuditEvent.objects.get(action="staff.user.created")
     assert "phrase" not in str(event.after)
 

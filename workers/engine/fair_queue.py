@@ -10,6 +10,8 @@ token, the paper's ratio. Pure, no IO.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
+from itertools import chain
 
 from inference.wire import Submission
 
@@ -25,6 +27,9 @@ class FairQueue:
 
     def __len__(self) -> int:
         return self._size
+
+    def __iter__(self) -> Iterator[Submission]:
+        return chain.from_iterable(self._waiting.values())
 
     def push(self, submission: Submission) -> None:
         organization = submission.organization

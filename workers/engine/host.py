@@ -13,10 +13,10 @@ import secrets
 import socket
 import threading
 import time
-from collections import deque
+from collections import OrderedDict, deque
 from dataclasses import dataclass
 
-import redis.asyncio
+import msgspec
 import uvloop
 from redis.exceptions import RedisError
 
@@ -24,6 +24,7 @@ from inference import wire
 from inference.engine_protocol import Engine, EngineSpec
 from inference.streams import read_after
 from inference.wire import Delta, Submission
+from tenants.redis_link import RedisLink
 from workers.engine import metrics
 from workers.engine.fair_queue import FairQueue
 from workers.engine.outbox import Outbox
@@ -37,6 +38,8 @@ HEARTBEATS_KEPT = 5_000
 MOST_WAITING = 2_048
 DRAIN_TIMEOUT_S = 25.0
 RATE_WINDOW_S = 5.0
+# Aborts that may be ahead of what they abort; a client leaves at most this many early.
+EARLY_ABORTS_KEPT = 10_000
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,7 @@ class EngineHost:
         self._started_at = time.time()
         self._queue = FairQueue()
         self._running: dict[str, _Running] = {}
+        self._aborted_early: OrderedDict[str, None] = OrderedDict()
         self._produced: deque[tuple[float, int]] = deque()
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -103,13 +107,10 @@ class EngineHost:
         self._loop.run_forever()
 
     async def _start(self) -> None:
-        self._redis = redis.asyncio.from_url(
-            self._redis_url,
-            socket_timeout=10,
-            socket_connect_timeout=2,
-            health_check_interval=10,
-        )
-        self._outbox = Outbox(self._redis, self._gateway_gone)
+        name = self.identity.name
+        self._link = RedisLink(self._redis_url, timeout_s=5, name=f"replica.{name}")
+        self._control = RedisLink(self._redis_url, timeout_s=10, name=f"control.{name}")
+        self._outbox = Outbox(self._link, self._gateway_gone)
         self._tasks = [
             asyncio.create_task(self._outbox.run()),
             asyncio.create_task(self._beat()),
@@ -122,6 +123,7 @@ class EngineHost:
 
     async def _stop(self) -> None:
         self._state = "draining"
+        await self._send_heartbeat()  # now, so that nobody sends more for half a second
         deadline = time.monotonic() + DRAIN_TIMEOUT_S
         while (self._running or len(self._queue)) and time.monotonic() < deadline:
             await asyncio.sleep(0.05)
@@ -135,11 +137,15 @@ class EngineHost:
         for task in self._tasks:
             task.cancel()
         await self._engine.stop()
-        await self._redis.aclose()
+        await self._link.aclose()
+        await self._control.aclose()
 
     def _accept(self, submissions: list[Submission]) -> None:
         for submission in submissions:
-            if submission.incarnation != self.incarnation:
+            if submission.engine_id in self._aborted_early:
+                del self._aborted_early[submission.engine_id]
+                self._refuse(submission, "aborted")
+            elif submission.incarnation != self.incarnation:
                 # Sent to a former life of this replica; its gateway has moved on.
                 self._refuse(submission, "replica_restarted")
             elif len(self._queue) >= MOST_WAITING:
@@ -152,8 +158,14 @@ class EngineHost:
         while len(self._queue) and len(self._running) < self._spec.max_running_requests:
             submission = self._queue.pop()
             self._running[submission.engine_id] = _Running(submission, submission.offset)
-            task = self._loop.create_task(self._engine.submit(submission))
+            task = self._loop.create_task(self._submit(submission))
             task.add_done_callback(self._submitted)
+
+    async def _submit(self, submission: Submission) -> None:
+        await self._engine.submit(submission)
+        if submission.engine_id not in self._running:
+            # Aborted while the engine was taking it: only now can the engine stop it.
+            self._engine.abort([submission.engine_id])
 
     def _submitted(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
@@ -191,7 +203,9 @@ class EngineHost:
         return wire.WorkerUsage(
             request_id=submission.request_id,
             prompt_tokens=len(submission.prompt_ids) - submission.offset,
-            cached_tokens=max(0, running.cached_tokens - submission.offset),
+            cached_tokens=min(
+                running.cached_tokens, len(submission.prompt_ids) - submission.offset
+            ),
             completion_tokens=running.emitted,
             finish_reason=delta.finish_reason,
             replica=self.identity.name,
@@ -200,13 +214,14 @@ class EngineHost:
 
     def _refuse(self, submission: Submission, reason: str) -> None:
         """Answer a sequence that will not run (further) here; its gateway goes elsewhere."""
-        self._running.pop(submission.engine_id, None)
+        running = self._running.pop(submission.engine_id, None)
         self._outbox.put(
             submission.gateway,
             Delta(
                 request_id=submission.request_id,
                 attempt=submission.attempt,
-                offset=submission.offset,
+                # Where its output stands: at any other place it would read as a repetition.
+                offset=running.emitted if running else submission.offset,
                 token_ids=[],
                 text="",
                 finish_reason="error",
@@ -215,20 +230,28 @@ class EngineHost:
         )
 
     def _abort(self, engine_ids: list[str]) -> None:
-        for submission in self._queue.remove(set(engine_ids)):
+        waiting = self._queue.remove(set(engine_ids))
+        for submission in waiting:
             self._refuse(submission, "aborted")
         running = [engine_id for engine_id in engine_ids if engine_id in self._running]
+        self._remember_early(
+            set(engine_ids).difference(running, (each.engine_id for each in waiting))
+        )
         if running:
             metrics.ABORTED.inc(len(running))
             self._engine.abort(running)
 
+    def _remember_early(self, engine_ids: set[str]) -> None:
+        """Aborts travel by a shorter way than work: what they name may still be coming."""
+        for engine_id in engine_ids:
+            self._aborted_early[engine_id] = None
+        while len(self._aborted_early) > EARLY_ABORTS_KEPT:
+            self._aborted_early.popitem(last=False)
+
     def _gateway_gone(self, gateway: str) -> None:
-        orphans = [
-            engine_id
-            for engine_id, running in self._running.items()
-            if running.submission.gateway == gateway
-        ]
-        self._abort(orphans)
+        submissions = [running.submission for running in self._running.values()]
+        orphans = [each for each in [*submissions, *self._queue] if each.gateway == gateway]
+        self._abort([orphan.engine_id for orphan in orphans])
 
     def _engine_died(self, error: BaseException) -> None:
         """Tell the gateways, then end the process: its supervisor starts a clean one."""
@@ -259,11 +282,9 @@ class EngineHost:
 
     async def _send_heartbeat(self) -> None:
         try:
-            await self._redis.xadd(
-                wire.HEARTBEATS,
-                {b"h": wire.encode(self._heartbeat())},
-                maxlen=HEARTBEATS_KEPT,
-                approximate=True,
+            await self._link.call(
+                *("XADD", wire.HEARTBEATS, "MAXLEN", "~", HEARTBEATS_KEPT, "*"),
+                *("h", wire.encode(self._heartbeat())),
             )
         except (RedisError, OSError, TimeoutError) as error:
             log.warning("heartbeat.failed", extra={"error": repr(error)})
@@ -300,17 +321,20 @@ class EngineHost:
     async def _read_control(self) -> None:
         """Aborts come by their own stream, so that none waits behind a queue of work."""
         stream = wire.control_of(self.identity.name)
-        position: bytes | str = f"{int(self._started_at * 1000)}-0"
+        # From the beginning: what was aborted in a former life is not here any more, and
+        # a start named by this machine's clock would miss aborts if Redis's is behind.
+        position: bytes | str = "0-0"
         while True:
             try:
                 messages = await read_after(
-                    self._redis, stream, position, block_ms=5000, count=100
+                    self._control, stream, position, block_ms=5000, count=100
                 )
             except (RedisError, OSError, TimeoutError) as error:
                 log.warning("control.lost", extra={"error": repr(error)})
                 await asyncio.sleep(0.5)
                 continue
-            for _, fields in messages:
-                self._abort(wire.decode_abort(fields[b"a"]).engine_ids)
-            if messages:
-                position = messages[-1][0]
+            for position, fields in messages:
+                try:
+                    self._abort(wire.decode_abort(fields.get(b"a", b"")).engine_ids)
+                except msgspec.MsgspecError as error:
+                    log.error("control.unreadable", extra={"error": repr(error)})

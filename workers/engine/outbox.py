@@ -15,11 +15,11 @@ import random
 import time
 from collections.abc import Callable
 
-import redis.asyncio
 from redis.exceptions import RedisError
 
 from inference import wire
 from inference.wire import Delta
+from tenants.redis_link import RedisLink
 
 log = logging.getLogger(__name__)
 
@@ -27,16 +27,18 @@ log = logging.getLogger(__name__)
 GATEWAY_GRACE_S = 5.0
 MAILBOX_MESSAGES = 50_000
 MOST_BUFFERED_DELTAS = 200_000
+UNREAD_RETRY_S = 0.2
 RETRY_S = (0.05, 1.0)
 
 
 class Outbox:
-    def __init__(self, client: redis.asyncio.Redis, on_gateway_gone: Callable[[str], None]):
-        self._redis = client
+    def __init__(self, link: RedisLink, on_gateway_gone: Callable[[str], None]):
+        self._link = link
         self._on_gateway_gone = on_gateway_gone
         self._pending: dict[str, list[Delta]] = {}
         self._finished: list[wire.WorkerUsage] = []
         self._unread_since: dict[str, float] = {}
+        self._resting: set[str] = set()
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -48,11 +50,8 @@ class Outbox:
         if usage is not None:
             self._finished.append(usage)
         self._buffered += 1
-        if self._buffered == MOST_BUFFERED_DELTAS:
-            log.error("outbox.full", extra={"gateways": len(self._pending)})
-            # Redis has been away for minutes. Readers find the gap and go elsewhere.
-            self._pending.clear()
-            self._buffered = 0
+        if self._buffered >= MOST_BUFFERED_DELTAS:
+            self._thin_out()
         self._idle.clear()
         self._wake.set()
 
@@ -62,9 +61,8 @@ class Outbox:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            pending, self._pending = self._pending, {}
+            pending = self._take()
             finished, self._finished = self._finished, []
-            self._buffered = 0
             try:
                 await self._write(pending, finished)
                 delay = RETRY_S[0]
@@ -87,36 +85,23 @@ class Outbox:
     async def _write(
         self, pending: dict[str, list[Delta]], finished: list[wire.WorkerUsage]
     ) -> None:
-        if len(pending) == 1 and not finished:
-            ((gateway, deltas),) = pending.items()
-            answers = [
-                await self._redis.xadd(
-                    wire.mailbox_of(gateway),
-                    {b"d": wire.encode(deltas)},
-                    maxlen=MAILBOX_MESSAGES,
-                    approximate=True,
-                    nomkstream=True,
+        # NOMKSTREAM: a mailbox that is gone has no reader, and must not come back.
+        writes = [
+            self._link.call(
+                *("XADD", wire.mailbox_of(gateway), "NOMKSTREAM", "MAXLEN", "~"),
+                *(MAILBOX_MESSAGES, "*", "d", wire.encode(deltas)),
+            )
+            for gateway, deltas in pending.items()
+        ]
+        if finished:
+            oldest_ms = int((time.time() - wire.WORKER_USAGE_KEPT_S) * 1000)
+            writes.append(
+                self._link.call(
+                    *("XADD", wire.WORKER_USAGE, "MINID", "~", oldest_ms, "*"),
+                    *("u", wire.encode(finished)),
                 )
-            ]
-        else:
-            pipe = self._redis.pipeline(transaction=False)
-            for gateway, deltas in pending.items():
-                pipe.xadd(
-                    wire.mailbox_of(gateway),
-                    {b"d": wire.encode(deltas)},
-                    maxlen=MAILBOX_MESSAGES,
-                    approximate=True,
-                    nomkstream=True,
-                )
-            if finished:
-                oldest_ms = int((time.time() - wire.WORKER_USAGE_KEPT_S) * 1000)
-                pipe.xadd(
-                    wire.WORKER_USAGE,
-                    {b"u": wire.encode(finished)},
-                    minid=str(oldest_ms),
-                    approximate=True,
-                )
-            answers = await pipe.execute()
+            )
+        answers = [await writes[0]] if len(writes) == 1 else await asyncio.gather(*writes)
         for (gateway, deltas), answer in zip(pending.items(), answers, strict=False):
             if answer is None:
                 self._unread(gateway, deltas)
@@ -127,18 +112,46 @@ class Outbox:
         now = time.monotonic()
         since = self._unread_since.setdefault(gateway, now)
         if now - since < GATEWAY_GRACE_S:
+            self._resting.add(gateway)
             self._put_back({gateway: deltas}, [])
-            asyncio.get_running_loop().call_later(0.2, self._wake.set)
-            self._wake.clear()
+            asyncio.get_running_loop().call_later(UNREAD_RETRY_S, self._end_rest, gateway)
             return
         log.warning("outbox.gateway_gone", extra={"gateway": gateway})
         del self._unread_since[gateway]
         self._on_gateway_gone(gateway)
 
+    def _end_rest(self, gateway: str) -> None:
+        self._resting.discard(gateway)
+        self._wake.set()
+
+    def _take(self) -> dict[str, list[Delta]]:
+        """All that waits, but for gateways without a mailbox: theirs rests for a while."""
+        taken = {
+            gateway: self._pending.pop(gateway)
+            for gateway in list(self._pending)
+            if gateway not in self._resting
+        }
+        self._buffered -= sum(map(len, taken.values()))
+        return taken
+
+    def _thin_out(self) -> None:
+        """Redis has been away for minutes: keep the last delta of each sequence only.
+
+        Its reader finds the gap before it and goes elsewhere; without that last one it
+        would wait for ever.
+        """
+        log.error("outbox.full", extra={"gateways": len(self._pending)})
+        for gateway, deltas in self._pending.items():
+            last = {(delta.request_id, delta.attempt): delta for delta in deltas}
+            self._pending[gateway] = list(last.values())
+        self._buffered = sum(map(len, self._pending.values()))
+
     def _put_back(self, pending: dict[str, list[Delta]], finished: list[wire.WorkerUsage]) -> None:
         for gateway, deltas in pending.items():
             self._pending[gateway] = deltas + self._pending.get(gateway, [])
             self._buffered += len(deltas)
+        if self._buffered >= MOST_BUFFERED_DELTAS:
+            self._thin_out()
         self._finished = finished + self._finished
         self._idle.clear()
         self._wake.set()
