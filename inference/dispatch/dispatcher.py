@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import time
 from collections import OrderedDict
 from collections.abc import Iterable
@@ -38,6 +39,7 @@ from tenants.redis_link import RedisLink
 log = logging.getLogger(__name__)
 
 MOST_ATTEMPTS = 4
+PUBLISH_RETRY_S = 0.1
 # How long a broken-off sequence waits for a replica to come (back): a CPU replica
 # loads in 40 s.
 MOST_PARKED_S = 120.0
@@ -61,6 +63,11 @@ _REFUSALS = frozenset(
 _HOPELESS: dict[str, tuple[type[InferenceError], str]] = {
     "overloaded": (Overloaded, "The model is overloaded. Try again shortly."),
     "engine_error": (RequestFailed, "The model's engine failed on this request."),
+}
+# What a caller hears when nobody can go on.
+_STOPPED = (RequestFailed, "The model's engine stopped during this request.")
+_GIVEN_UP: dict[str, tuple[type[InferenceError], str]] = {
+    "publish_failed": (NoReplica, "The model cannot be reached right now. Try again shortly."),
 }
 
 
@@ -215,10 +222,8 @@ class Dispatcher:
             job.sampling is not None and job.sampling.can_continue
         )
         if not can_go_on or sequence.attempt > MOST_ATTEMPTS:
-            self._fail(
-                sequence,
-                RequestFailed("The model's engine stopped during this request."),
-            )
+            error, message = _GIVEN_UP.get(reason, _STOPPED)
+            self._fail(sequence, error(message))
             return
         if job.sampling is not None and len(sequence.output_ids) >= job.sampling.max_tokens:
             # Only the last delta was lost, and it could have held nothing but the end.
@@ -266,10 +271,16 @@ class Dispatcher:
                     del self._parked[request_id]
 
     def _publish_failed(self, replica: str, batch: list[Submission]) -> None:
+        loop = asyncio.get_running_loop()
         for submission in batch:
-            sequence = self._sequences.get(submission.request_id)
-            if sequence is not None and sequence.attempt == submission.attempt:
-                self._continue_elsewhere(sequence, "publish_failed")
+            # Longer with each attempt: the broker that refused this one has not changed yet.
+            delay_s = PUBLISH_RETRY_S * 2**submission.attempt * random.uniform(0.5, 1.0)  # noqa: S311
+            loop.call_later(delay_s, self._publish_again, submission)
+
+    def _publish_again(self, submission: Submission) -> None:
+        sequence = self._sequences.get(submission.request_id)
+        if sequence is not None and sequence.attempt == submission.attempt:
+            self._continue_elsewhere(sequence, "publish_failed")
 
     # --- Supervision -------------------------------------------------------------------
 

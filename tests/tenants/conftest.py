@@ -4,20 +4,20 @@ from collections.abc import AsyncIterator
 
 import pytest
 import redis
-import redis.asyncio
 from django.conf import settings
 
 from tenants.admission import Admission
+from tenants.redis_link import RedisLink
 
 
 @pytest.fixture
-async def client(valkey: redis.Redis) -> AsyncIterator[redis.asyncio.Redis]:
-    """An asyncio client of the suite's Redis, which begins empty."""
-    client = redis.asyncio.from_url(settings.REDIS_URL)
-    yield client
-    await client.aclose()
+async def link(valkey: redis.Redis) -> AsyncIterator[RedisLink]:
+    """A link to the suite's Redis, which begins empty."""
+    link = RedisLink(settings.REDIS_URL, timeout_s=5, name="test")
+    yield link
+    await link.aclose()
 
 
 @pytest.fixture
-def admission(client: redis.asyncio.Redis) -> Admission:
-    return Admission(client, hold_expiry_s=900)
+def admission(link: RedisLink) -> Admission:
+    return Admission(link, hold_expiry_s=900)

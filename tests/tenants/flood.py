@@ -17,6 +17,7 @@ import redis.asyncio
 from tenants.admission import Admission
 from tenants.errors import LimitExceeded
 from tenants.principal import Limits
+from tenants.redis_link import RedisLink
 from tests.tenants.factory import make_principal
 
 TASKS = 8
@@ -74,7 +75,8 @@ async def attempt(client: redis.asyncio.Redis, admission: Admission, flood: Floo
 
 async def main(flood: Flood) -> int:
     client = redis.asyncio.from_url(flood.redis_url)
-    admission = Admission(client, hold_expiry_s=900)
+    link = RedisLink(flood.redis_url, timeout_s=30, name="flood")
+    admission = Admission(link, hold_expiry_s=900)
     await client.incr("flood.ready")
     deadline = time.monotonic() + 60
     while not await client.exists(GO):
@@ -87,6 +89,7 @@ async def main(flood: Flood) -> int:
         return sum([await attempt(client, admission, flood) for _ in range(each)])
 
     admitted = sum(await asyncio.gather(*(one_client() for _ in range(TASKS))))
+    await link.aclose()
     await client.aclose()
     return admitted
 

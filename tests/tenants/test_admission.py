@@ -7,13 +7,13 @@ import time
 
 import pytest
 import redis
-import redis.asyncio
 
 from tenants.admission import Admission, gate
 from tenants.admission.limits import month_of
 from tenants.errors import AdmissionUnavailable, LimitExceeded
 from tenants.principal import Limits
-from tests.tenants.factory import let_pass, make_principal, redis_ms, stored
+from tenants.redis_link import RedisLink
+from tests.tenants.factory import NO_LIMITS, let_pass, make_principal, redis_ms, stored
 
 MONTH, _ = month_of(time.time())
 ALL_LIMITS = Limits(
@@ -24,8 +24,8 @@ _serial = iter(range(10**9))
 
 async def admit(
     admission: Admission,
-    organization: Limits = Limits(),
-    key: Limits = Limits(),
+    organization: Limits = NO_LIMITS,
+    key: Limits = NO_LIMITS,
     *,
     expected: int = 10,
     most: int = 20,
@@ -304,9 +304,9 @@ async def test_a_hold_of_last_month_is_settled_against_last_month(
 
 
 async def test_holds_expire_in_order_and_settled_ones_do_not(
-    client: redis.asyncio.Redis,
+    link: RedisLink,
 ) -> None:
-    admission = Admission(client, hold_expiry_s=100)
+    admission = Admission(link, hold_expiry_s=100)
     now = time.time()
     holds = [await admit(admission) for _ in range(3)]
     await admission.settle(holds[1].request_id, 0, b"")
@@ -319,9 +319,9 @@ async def test_holds_expire_in_order_and_settled_ones_do_not(
 
 
 async def test_an_expired_hold_frees_its_place_before_anyone_settles_it(
-    client: redis.asyncio.Redis,
+    link: RedisLink,
 ) -> None:
-    admission = Admission(client, hold_expiry_s=0.05)
+    admission = Admission(link, hold_expiry_s=0.05)
     limits = Limits(concurrent_requests=1)
     await admit(admission, limits)
     await asyncio.sleep(0.1)
@@ -356,7 +356,7 @@ async def test_when_usage_cannot_be_recorded_nothing_is_admitted(
 
 
 async def test_without_redis_nothing_is_admitted() -> None:
-    nowhere = redis.asyncio.from_url("redis://127.0.0.1:1/0", socket_connect_timeout=1)
+    nowhere = RedisLink("redis://127.0.0.1:1/0", timeout_s=1, name="nowhere")
     with pytest.raises(AdmissionUnavailable):
         await admit(Admission(nowhere, 900), ALL_LIMITS)
     await nowhere.aclose()

@@ -12,7 +12,6 @@ import time
 from dataclasses import dataclass, field
 
 import redis
-import redis.asyncio
 from django.conf import settings as django_settings
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -21,6 +20,7 @@ from tenants.admission import Admission
 from tenants.admission.limits import month_of
 from tenants.errors import LimitExceeded
 from tenants.principal import Limits
+from tenants.redis_link import RedisLink
 from tests.tenants.factory import make_principal, redis_ms
 
 SLACK_MS = 0.01  # of a number kept with four decimals
@@ -119,8 +119,8 @@ def test_limits_hold_what_the_model_holds(
 
 
 async def _walk(valkey: redis.Redis, limits: Limits, steps: list[tuple[str, int, int]]) -> None:
-    client = redis.asyncio.from_url(django_settings.REDIS_URL)
-    admission = Admission(client, hold_expiry_s=900)
+    link = RedisLink(django_settings.REDIS_URL, timeout_s=5, name="model")
+    admission = Admission(link, hold_expiry_s=900)
     model = Model(
         limits, Bucket(limits.requests_per_minute or 0), Bucket(limits.tokens_per_minute or 0)
     )
@@ -143,4 +143,4 @@ async def _walk(valkey: redis.Redis, limits: Limits, steps: list[tuple[str, int,
             assert await admission.settle(request, second, b"")
             model.settled(request, second, before, redis_ms(valkey))
         model.compare(valkey)
-    await client.aclose()
+    await link.aclose()

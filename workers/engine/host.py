@@ -333,7 +333,8 @@ class EngineHost:
                 log.warning("control.lost", extra={"error": repr(error)})
                 await asyncio.sleep(0.5)
                 continue
-            for position, fields in messages:
+            for message_id, fields in messages:
+                position = message_id
                 try:
                     self._abort(wire.decode_abort(fields.get(b"a", b"")).engine_ids)
                 except msgspec.MsgspecError as error:

@@ -1,0 +1,162 @@
+"""A replica as the gateway sees one, over the real broker and the real streams.
+
+It is a peer of the protocol, told by a test what to say and when, so that failures
+happen in a chosen order: it takes Celery messages from queue ``replica.<name>`` with
+kombu, heartbeats, writes deltas to mailboxes and reads aborts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import secrets
+import time
+from types import TracebackType
+
+import redis.asyncio
+from kombu import Connection
+from kombu.simple import SimpleQueue
+
+from config.celery import app
+from inference import wire
+from inference.wire import Delta, Heartbeat, Submission
+
+DEPLOYMENT = 1
+
+
+class Peer:
+    """``async with Peer(client, "chat-1") as peer``; heartbeats twice as often as a worker."""
+
+    def __init__(self, client: redis.asyncio.Redis, name: str, deployment: int = DEPLOYMENT):
+        self.name = name
+        self.deployment = deployment
+        self.incarnation = secrets.token_hex(8)
+        self.state = "ready"
+        self.running = 0
+        self.messages: list[list[Submission]] = []
+        self._redis = client
+        self._beating: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Peer:
+        self._connection = Connection(app.conf.broker_url)
+        self._queue: SimpleQueue = self._connection.SimpleQueue(
+            wire.queue_of(self.name), no_ack=True
+        )
+        self._queue.consumer.accept = {"application/x-msgpack"}
+        await self.come_alive()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.fall_silent()
+        self._queue.close()
+        self._connection.release()
+
+    # --- Heartbeats -----------------------------------------------------------------
+
+    def heartbeat(self) -> Heartbeat:
+        return Heartbeat(
+            replica=self.name,
+            incarnation=self.incarnation,
+            deployment=self.deployment,
+            version=1,
+            state=self.state,
+            engine="peer",
+            node="here",
+            started_at=time.time(),
+            running=self.running,
+        )
+
+    async def beat(self) -> None:
+        content = wire.encode(self.heartbeat())
+        await self._redis.xadd(wire.HEARTBEATS, {b"h": content}, maxlen=5_000)
+
+    async def come_alive(self) -> None:
+        async def beat_for_ever() -> None:
+            while True:
+                await self.beat()
+                await asyncio.sleep(0.25)
+
+        self._beating = asyncio.create_task(beat_for_ever())
+
+    async def fall_silent(self) -> None:
+        """As if killed with -9: nothing more is said."""
+        if self._beating is not None:
+            self._beating.cancel()
+            await asyncio.gather(self._beating, return_exceptions=True)
+
+    async def restart(self) -> None:
+        """A new life under the old name."""
+        self.incarnation = secrets.token_hex(8)
+        self.state = "ready"
+        await self.fall_silent()
+        await self.come_alive()
+
+    async def say_gone(self) -> None:
+        self.state = "gone"
+        await self.fall_silent()
+        await self.beat()
+
+    # --- Work -------------------------------------------------------------------------
+
+    async def take(self, timeout_s: float = 10) -> Submission:
+        """The next submission, from as many messages as it takes."""
+        (submission,) = await self.take_batch(timeout_s)
+        return submission
+
+    async def take_batch(self, timeout_s: float = 10) -> list[Submission]:
+        """The submissions of the next Celery message."""
+        message = await asyncio.to_thread(self._queue.get, True, timeout_s)
+        assert message.headers["task"] == wire.GENERATE_TASK
+        (payload,), kwargs, _ = message.payload
+        assert kwargs == {}
+        batch = wire.decode_submissions(payload)
+        self.messages.append(batch)
+        return batch
+
+    async def is_idle(self, for_s: float = 0.4) -> bool:
+        """Whether no message comes within ``for_s``."""
+        try:
+            await self.take_batch(for_s)
+        except queue.Empty:
+            return True
+        return False
+
+    # --- Answers ------------------------------------------------------------------------
+
+    async def send(self, gateway: str, *deltas: Delta) -> None:
+        await self._redis.xadd(
+            wire.mailbox_of(gateway), {b"d": wire.encode(list(deltas))}, nomkstream=True
+        )
+
+    async def aborted(self, timeout_s: float = 10) -> list[str]:
+        """Engine ids of the first abort that comes (or came)."""
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline:
+            for _, fields in await self._redis.xrange(wire.control_of(self.name)):
+                return wire.decode_abort(fields[b"a"]).engine_ids
+            await asyncio.sleep(0.01)
+        raise AssertionError("no abort came")
+
+
+def tokens(submission: Submission, offset: int, ids: list[int], finish: str = "") -> Delta:
+    """Tokens of a submission; each one's text is its number and a space."""
+    text = "".join(f"{token} " for token in ids)
+    return Delta(submission.request_id, submission.attempt, offset, ids, text, finish_reason=finish)
+
+
+def error(submission: Submission, reason: str, offset: int | None = None) -> Delta:
+    """A worker's refusal, at the offset where the submission (or its output) stands."""
+    return Delta(
+        submission.request_id,
+        submission.attempt,
+        submission.offset if offset is None else offset,
+        [],
+        "",
+        finish_reason="error",
+        error=reason,
+    )

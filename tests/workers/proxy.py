@@ -1,0 +1,77 @@
+"""A TCP proxy in front of Redis that a test can cut: to the client, Redis goes away."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from urllib.parse import urlsplit, urlunsplit
+
+
+class Proxy:
+    """``url`` is Redis's through the proxy; ``cut`` and ``mend`` at will."""
+
+    def __init__(self, url: str):
+        self._there = urlsplit(url)
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._server: asyncio.Server | None = None
+        self._port = 0
+
+    @property
+    def url(self) -> str:
+        credentials, _, _ = self._there.netloc.rpartition("@")
+        host = f"{credentials}@127.0.0.1" if credentials else "127.0.0.1"
+        return urlunsplit(self._there._replace(netloc=f"{host}:{self._port}"))
+
+    async def mend(self) -> None:
+        self._server = await asyncio.start_server(self._connected, "127.0.0.1", self._port)
+        self._port = self._server.sockets[0].getsockname()[1]
+
+    async def cut(self) -> None:
+        """Drop every connection and refuse new ones."""
+        assert self._server is not None
+        self._server.close()
+        for writer in list(self._writers):
+            writer.transport.abort()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._writers.clear()
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        ends = {writer}
+        try:
+            far_reader, far_writer = await asyncio.open_connection(
+                self._there.hostname, self._there.port
+            )
+            ends.add(far_writer)
+            self._writers |= ends
+            await asyncio.gather(_copy(reader, far_writer), _copy(far_reader, writer))
+        except (OSError, asyncio.CancelledError):
+            pass  # cut, or the client left
+        finally:
+            self._writers -= ends
+            for end in ends:
+                end.transport.abort()
+
+
+async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while data := await reader.read(65_536):
+        writer.write(data)
+        await writer.drain()
+    writer.close()
+
+
+@asynccontextmanager
+async def proxied(url: str) -> AsyncIterator[Proxy]:
+    proxy = Proxy(url)
+    await proxy.mend()
+    try:
+        yield proxy
+    finally:
+        await proxy.cut()

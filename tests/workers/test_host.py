@@ -1,0 +1,297 @@
+"""The worker's host with the simulated engine: capacity, refusals, aborts, the drain."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import redis
+from django.conf import settings as django_settings
+
+from inference import wire
+from inference.engine_protocol import EngineSpec
+from inference.wire import Delta, Heartbeat, Submission, WorkerUsage
+from tests.harness.platform import wait_for
+from tests.harness.services import CHECKOUT
+from tests.workers.factory import make_submission
+from workers.engine import host as hosts
+from workers.engine import outbox as outboxes
+from workers.engine.host import EngineHost, ReplicaIdentity
+from workers.engines.simulated import SimulatedEngine
+
+CAPACITY = 4
+
+
+class Worker:
+    """A running host, and what it says to the world."""
+
+    def __init__(self, host: EngineHost, valkey: redis.Redis):
+        self.host = host
+        self._valkey = valkey
+        valkey.xadd(wire.mailbox_of("gateway"), {b"hello": b"1"})
+
+    def take(self, *submissions: Submission) -> list[Submission]:
+        """Give the host work as the Celery task does, addressed to its present life."""
+        addressed = [
+            Submission(**{**_fields(each), "incarnation": self.host.incarnation})
+            for each in submissions
+        ]
+        self.host.accept(addressed)
+        return addressed
+
+    def deltas(self, gateway: str = "gateway") -> list[Delta]:
+        return [
+            delta
+            for _, fields in self._valkey.xrange(wire.mailbox_of(gateway))
+            if b"d" in fields
+            for delta in wire.decode_deltas(fields[b"d"])
+        ]
+
+    def ends(self) -> dict[str, str]:
+        """How each sequence ended that has ended."""
+        return {
+            delta.request_id: delta.error or delta.finish_reason
+            for delta in self.deltas()
+            if delta.finish_reason
+        }
+
+    def ids(self, submission: Submission) -> list[int]:
+        return [
+            token
+            for delta in self.deltas()
+            if delta.request_id == submission.request_id
+            for token in delta.token_ids
+        ]
+
+    def usages(self) -> list[WorkerUsage]:
+        return [
+            usage
+            for _, fields in self._valkey.xrange(wire.WORKER_USAGE)
+            for usage in wire.decode_worker_usage(fields[b"u"])
+        ]
+
+    def beats(self) -> list[Heartbeat]:
+        return [
+            wire.decode_heartbeat(fields[b"h"])
+            for _, fields in self._valkey.xrange(wire.HEARTBEATS)
+        ]
+
+    def abort(self, *engine_ids: str) -> None:
+        content = wire.encode(wire.Abort(list(engine_ids)))
+        self._valkey.xadd(wire.control_of(self.host.identity.name), {b"a": content})
+
+
+def _fields(submission: Submission) -> dict[str, object]:
+    return {name: getattr(submission, name) for name in Submission.__struct_fields__}
+
+
+@contextmanager
+def running(valkey: redis.Redis) -> Iterator[Worker]:
+    spec = EngineSpec("tiny", "chat", "", "auto", 128, CAPACITY)
+    identity = ReplicaIdentity("chat-1", 1, 1)
+    host = EngineHost(SimulatedEngine(), spec, identity, django_settings.REDIS_URL)
+    host.start(30)
+    try:
+        yield Worker(host, valkey)
+    finally:
+        if host.state != "gone":
+            host.stop()
+
+
+@pytest.fixture
+def worker(valkey: redis.Redis) -> Iterator[Worker]:
+    """An engine that answers at once."""
+    with running(valkey) as worker:
+        yield worker
+
+
+@pytest.fixture
+def slow_worker(valkey: redis.Redis, settings: object, tmp_path: Path) -> Iterator[Worker]:
+    """An engine that makes a token every 20 ms."""
+    profile = tmp_path / "profile.json"
+    profile.write_text(json.dumps({"decode_ms": 20.0}))
+    settings.SIMULATED_PROFILE = str(profile)  # type: ignore[attr-defined]
+    with running(valkey) as worker:
+        yield worker
+
+
+def test_every_sequence_is_answered_to_its_last_token(worker: Worker) -> None:
+    taken = worker.take(*(make_submission(max_tokens=7) for _ in range(50)))
+    wait_for(lambda: len(worker.ends()) == 50, 15)
+
+    assert set(worker.ends().values()) == {"length"}
+    assert all(len(worker.ids(submission)) == 7 for submission in taken)
+    noted = {usage.request_id: usage for usage in wait_for(worker.usages, 10)}
+    assert {usage.completion_tokens for usage in noted.values()} == {7}
+    assert {usage.prompt_tokens for usage in noted.values()} == {10}
+
+
+def test_the_engine_is_given_no_more_than_it_can_run(slow_worker: Worker) -> None:
+    slow_worker.take(*(make_submission(max_tokens=15) for _ in range(3 * CAPACITY)))
+    busy = wait_for(lambda: [beat for beat in slow_worker.beats() if beat.running], 10)
+    assert busy[0].running == CAPACITY and busy[0].waiting > 0
+    wait_for(lambda: len(slow_worker.ends()) == 3 * CAPACITY, 20)
+
+    assert max(beat.running for beat in slow_worker.beats()) == CAPACITY
+
+
+def test_a_continued_sequence_counts_on_from_its_offset(slow_worker: Worker) -> None:
+    (taken,) = slow_worker.take(
+        make_submission(prompt_tokens=10 + 4, offset=4, max_tokens=3, attempt=2)
+    )
+    wait_for(slow_worker.ends, 10)
+
+    assert [delta.offset for delta in slow_worker.deltas()] == [4, 5, 6]
+    assert {delta.attempt for delta in slow_worker.deltas()} == {2}
+    (usage,) = wait_for(slow_worker.usages, 10)
+    assert usage.request_id == taken.request_id
+    assert (usage.prompt_tokens, usage.completion_tokens) == (10, 7)
+
+
+def test_work_for_a_former_life_is_refused(worker: Worker) -> None:
+    stale = make_submission(incarnation="a former life")
+    worker.host.accept([stale])
+
+    assert wait_for(worker.ends, 10) == {stale.request_id: "replica_restarted"}
+    assert worker.ids(stale) == []
+
+
+def test_a_queue_that_is_full_refuses_at_once(
+    slow_worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow_worker.take(*(make_submission(max_tokens=200) for _ in range(CAPACITY)))
+    wait_for(lambda: len(slow_worker.host._running) == CAPACITY, 10)
+    monkeypatch.setattr(hosts, "MOST_WAITING", 3)
+    taken = slow_worker.take(*(make_submission(max_tokens=1) for _ in range(5)))
+
+    assert wait_for(slow_worker.ends, 10) == {
+        taken[3].request_id: "overloaded",
+        taken[4].request_id: "overloaded",
+    }
+    slow_worker.abort(*slow_worker.host._running)
+
+
+def test_an_abort_ends_what_runs_and_what_waits_and_nothing_else(slow_worker: Worker) -> None:
+    taken = slow_worker.take(*(make_submission(max_tokens=60) for _ in range(CAPACITY + 2)))
+    wait_for(lambda: len(slow_worker.host._running) == CAPACITY, 10)
+    slow_worker.abort(taken[0].engine_id, taken[-1].engine_id, "req-unknown#1")
+    ends = wait_for(lambda: len(slow_worker.ends()) >= 2 and slow_worker.ends(), 10)
+
+    assert ends[taken[0].request_id] == "abort"
+    assert ends[taken[-1].request_id] == "aborted"
+    wait_for(lambda: len(slow_worker.ends()) == len(taken), 20)
+    assert list(slow_worker.ends().values()).count("length") == CAPACITY
+    assert len(slow_worker.ids(taken[0])) < 60
+
+
+def test_an_abort_that_overtakes_its_work_still_stops_it(slow_worker: Worker) -> None:
+    """Work goes through the broker, aborts do not: a client that leaves at once is first."""
+    submission = make_submission(max_tokens=200)
+    slow_worker.abort(submission.engine_id)
+    wait_for(lambda: submission.engine_id in slow_worker.host._aborted_early, 10)
+    slow_worker.take(submission)
+
+    assert wait_for(slow_worker.ends, 10) == {submission.request_id: "aborted"}
+    assert slow_worker.ids(submission) == []
+    assert slow_worker.host._aborted_early == {}
+
+
+def test_aborts_that_never_meet_their_work_are_forgotten(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hosts, "EARLY_ABORTS_KEPT", 10)
+    for number in range(50):
+        worker.abort(f"req-{number}#1")
+    wait_for(lambda: "req-49#1" in worker.host._aborted_early, 10)
+
+    assert len(worker.host._aborted_early) == 10
+
+
+def test_nonsense_on_the_control_stream_stops_no_abort(
+    slow_worker: Worker, valkey: redis.Redis
+) -> None:
+    (taken,) = slow_worker.take(make_submission(max_tokens=500))
+    control = wire.control_of("chat-1")
+    valkey.xadd(control, {b"a": b"\xc1"})
+    valkey.xadd(control, {b"other": b""})
+    slow_worker.abort(taken.engine_id)
+
+    assert wait_for(slow_worker.ends, 10) == {taken.request_id: "abort"}
+
+
+def test_a_dead_gateways_work_is_dropped_from_engine_and_queue(
+    slow_worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outboxes, "GATEWAY_GRACE_S", 0.3)
+    orphans = [make_submission(max_tokens=400, gateway="dead") for _ in range(CAPACITY + 3)]
+    slow_worker.take(*orphans)
+    (mine,) = slow_worker.take(make_submission(max_tokens=2))
+    wait_for(lambda: slow_worker.ends() == {mine.request_id: "length"}, 20)
+
+    assert not slow_worker.host._running and not len(slow_worker.host._queue)
+    noted = {usage.request_id for usage in wait_for(slow_worker.usages, 10)}
+    assert orphans[0].request_id in noted  # for whoever settles the dead gateway's holds
+
+
+def test_a_drain_finishes_what_was_taken_and_says_goodbye(slow_worker: Worker) -> None:
+    taken = slow_worker.take(*(make_submission(max_tokens=5) for _ in range(2 * CAPACITY)))
+    slow_worker.host.stop()
+
+    assert slow_worker.ends() == {each.request_id: "length" for each in taken}
+    assert len(slow_worker.usages()) == len(taken)
+    states = [beat.state for beat in slow_worker.beats()]
+    assert states[-1] == "gone" and "draining" in states
+
+
+def test_what_a_drain_cannot_finish_is_handed_back_where_it_stands(
+    slow_worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the offset where its output stands, or its reader takes it for a repetition."""
+    monkeypatch.setattr(hosts, "DRAIN_TIMEOUT_S", 0.3)
+    taken = slow_worker.take(*(make_submission(max_tokens=1_000) for _ in range(CAPACITY + 1)))
+    wait_for(lambda: len(slow_worker.ids(taken[0])) > 2, 10)
+    slow_worker.host.stop()
+
+    assert set(slow_worker.ends().values()) == {"replica_stopping"}
+    assert len(slow_worker.ends()) == len(taken)
+    for submission in taken:
+        last = [each for each in slow_worker.deltas() if each.request_id == submission.request_id]
+        assert last[-1].offset == len(slow_worker.ids(submission))
+
+
+def test_a_dead_engine_hands_its_work_back_and_ends_the_process(valkey: redis.Redis) -> None:
+    valkey.xadd(wire.mailbox_of("gateway"), {b"hello": b"1"})
+    process = subprocess.run(
+        [sys.executable, "-m", "tests.workers.dying_engine"],
+        cwd=CHECKOUT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert process.returncode == 70, process.stderr
+    beats = valkey.xrange(wire.HEARTBEATS)
+    assert wire.decode_heartbeat(beats[-1][1][b"h"]).state == "gone"
+    deltas = [
+        delta
+        for _, fields in valkey.xrange(wire.mailbox_of("gateway"))
+        if b"d" in fields
+        for delta in wire.decode_deltas(fields[b"d"])
+    ]
+    assert [(each.finish_reason, each.error) for each in deltas] == [("error", "engine_died")] * 2
+
+
+def test_a_heartbeat_tells_the_state_of_the_replica(worker: Worker) -> None:
+    beat = wait_for(lambda: [each for each in worker.beats() if each.state == "ready"], 10)[0]
+
+    assert (beat.replica, beat.deployment, beat.version) == ("chat-1", 1, 1)
+    assert (beat.engine, beat.capacity) == ("simulated", CAPACITY)
+    assert beat.incarnation == worker.host.incarnation
+    assert time.time() - beat.started_at < 60
