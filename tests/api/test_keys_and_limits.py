@@ -128,7 +128,7 @@ def test_logs_hold_no_prompt_and_no_key(simulated: Platform) -> None:
         answer = client.post(CHAT, json=body)
         client.post(CHAT, json={**body, "temperature": 9})
     request_id = answer.headers["x-request-id"]
-    assert request_id in simulated.log("web")
+    wait_for(lambda: request_id in simulated.log("web"), 5)
     for name in ("web", "chat-1", "chat-2", "control", "beat"):
         log = simulated.log(name)
         assert word not in log

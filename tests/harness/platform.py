@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -47,6 +48,7 @@ class Platform:
         self.state_dir = Path(tempfile.mkdtemp(prefix="sluice-platform-"))
         self.state_dir.chmod(0o755)
         self.port = free_port()
+        self._open = ExitStack()  # clients handed out, closed with the platform
         environment = {name: value for name, value in os.environ.items() if name not in _SUITE}
         self._environment = {
             **environment,
@@ -63,6 +65,7 @@ class Platform:
         return self
 
     def stop(self) -> None:
+        self._open.close()
         try:
             self._run("down", timeout_s=120)
         finally:
@@ -83,7 +86,8 @@ class Platform:
         return self.demo["SLUICE_OTHER_API_KEY"]
 
     def openai(self, key: str | None = None) -> openai.OpenAI:
-        return openai.OpenAI(base_url=f"{self.url}/v1", api_key=key or self.key, max_retries=0)
+        client = openai.OpenAI(base_url=f"{self.url}/v1", api_key=key or self.key, max_retries=0)
+        return self._open.enter_context(client)
 
     def http(self, key: str | None = "") -> httpx.Client:
         """A plain client; ``key`` None sends no Authorization header."""
@@ -91,7 +95,7 @@ class Platform:
         return httpx.Client(base_url=self.url, headers=headers, timeout=60)
 
     def redis(self) -> redis.Redis:
-        return redis.Redis.from_url(self.runtime["REDIS_URL"])
+        return self._open.enter_context(redis.Redis.from_url(self.runtime["REDIS_URL"]))
 
     def query(self, sql: str, *parameters: object) -> list[tuple[Any, ...]]:
         with psycopg.connect(self.runtime["DATABASE_URL"], autocommit=True) as connection:
