@@ -20,6 +20,10 @@ log = logging.getLogger(__name__)
 # A dead gateway's requests are settled this long after admission at the earliest:
 # its workers need GATEWAY_GRACE_S to notice, and some seconds to say what they did.
 ABANDONED_AFTER_S = 45.0
+# And this long after its mailbox was first seen missing, for the same reason: what ran
+# for minutes is old enough the moment its gateway dies.
+GONE_GRACE_S = 15.0
+GONE_KEPT_S = 120
 MOST_A_RUN = 2_000
 
 
@@ -66,8 +70,20 @@ async def _reconcile() -> int:
 async def _is_left(link: RedisLink, hold: ExpiredHold, now: float) -> bool:
     if hold.expired_at <= now:
         return True
-    gateway = _decode_note(hold.note).gateway
-    return not await link.call("EXISTS", wire.mailbox_of(gateway))
+    note = _note_of(hold)
+    if note is None or await link.call("EXISTS", wire.mailbox_of(note.gateway)):
+        return False
+    gone = f"gone.{note.gateway}"
+    await link.call("SET", gone, now, "NX", "EX", GONE_KEPT_S)
+    return now - float(await link.call("GET", gone) or now) >= GONE_GRACE_S
+
+
+def _note_of(hold: ExpiredHold) -> HoldNote | None:
+    try:
+        return _decode_note(hold.note)
+    except msgspec.MsgspecError as error:
+        log.error("hold.unreadable", extra={"request_id": hold.request_id, "error": repr(error)})
+        return None
 
 
 async def _worker_usage(
@@ -75,10 +91,22 @@ async def _worker_usage(
 ) -> dict[str, list[wire.WorkerUsage]]:
     """What workers noted of the last hour, by request id (several for ``n`` > 1)."""
     found: dict[str, list[wire.WorkerUsage]] = {}
-    for _, fields in await read_all(link, wire.WORKER_USAGE):
-        for usage in wire.decode_worker_usage(fields[b"u"]):
+    for message_id, fields in await read_all(link, wire.WORKER_USAGE):
+        try:
+            notes = wire.decode_worker_usage(fields.get(b"u", b""))
+        except msgspec.MsgspecError as error:
+            log.error("worker_usage.unreadable", extra={"id": message_id, "error": repr(error)})
+            continue
+        for usage in filter(_is_billable, notes):
             found.setdefault(usage.request_id.partition("/")[0], []).append(usage)
     return {request_id: _furthest(notes) for request_id, notes in found.items()}
+
+
+def _is_billable(note: wire.WorkerUsage) -> bool:
+    """An error bills nothing, nor what was aborted before its first token."""
+    if note.finish_reason == "error":
+        return False
+    return note.completion_tokens > 0 or note.finish_reason != "abort"
 
 
 def _furthest(notes: list[wire.WorkerUsage]) -> list[wire.WorkerUsage]:
@@ -93,7 +121,11 @@ def _furthest(notes: list[wire.WorkerUsage]) -> list[wire.WorkerUsage]:
 
 async def _settle(admission: Admission, hold: ExpiredHold, used: list[wire.WorkerUsage]) -> None:
     """Bill what the worker noted; nothing when no worker saw the request end."""
-    note = _decode_note(hold.note)
+    note = _note_of(hold)
+    if note is None:  # nobody to bill, but the limits must not stay taken
+        await admission.settle(hold.request_id, 0, b"")
+        return
+    finished_at = max((usage.finished_at for usage in used), default=note.admitted_at)
     report = UsageReport(
         request_id=hold.request_id,
         organization=note.organization,
@@ -104,16 +136,14 @@ async def _settle(admission: Admission, hold: ExpiredHold, used: list[wire.Worke
         status="cancelled" if used else "failed",
         source="worker",
         prompt_tokens=prompt_tokens_of(used),
-        cached_tokens=max((usage.cached_tokens for usage in used), default=0),
+        cached_tokens=cached_tokens_of(used),
         completion_tokens=sum(usage.completion_tokens for usage in used),
         started_at=note.admitted_at,
         time_to_first_token_ms=None,
-        duration_ms=int(
-            1000 * (max((usage.finished_at for usage in used), default=note.admitted_at)
-                    - note.admitted_at)
-        ),
+        # Two machines' clocks: a worker's may be behind the gateway's.
+        duration_ms=max(0, int(1000 * (finished_at - note.admitted_at))),
         replica=used[0].replica if used else "",
-    )  # fmt: skip
+    )
     tokens = report.prompt_tokens + report.completion_tokens
     await admission.settle(hold.request_id, tokens, encode_report(report))
     log.warning("hold.reconciled", extra={"request_id": hold.request_id, "tokens": tokens})
@@ -126,3 +156,12 @@ def prompt_tokens_of(used: list[wire.WorkerUsage]) -> int:
     """
     prompts = {usage.request_id.rpartition(".")[0]: usage.prompt_tokens for usage in used}
     return sum(prompts.values())
+
+
+def cached_tokens_of(used: list[wire.WorkerUsage]) -> int:
+    """The same for what was found in the KV cache, which is billed at its own price."""
+    cached: dict[str, int] = {}
+    for usage in used:
+        prompt = usage.request_id.rpartition(".")[0]
+        cached[prompt] = max(cached.get(prompt, 0), usage.cached_tokens)
+    return sum(cached.values())

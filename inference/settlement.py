@@ -38,6 +38,7 @@ class Settlement:
         self._admission = admission
         self._waiting: deque[UsageReport] = deque()
         self._wake = asyncio.Event()
+        self._has_saved = False
         self._folder = Path(settings.STATE_DIR) / "unsettled"
         self._file = self._folder / f"{gateway}.msgpack"
 
@@ -64,15 +65,21 @@ class Settlement:
             await self._wake.wait()
             self._wake.clear()
             while self._waiting:
+                report = self._waiting[0]
                 try:
-                    await asyncio.wait_for(self._deliver(self._waiting[0]), 5)
+                    await asyncio.wait_for(self._deliver(report), 5)
                 except (RedisError, OSError, TimeoutError):
                     await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311
                     delay = min(delay * 2, RETRY_S[1])
                 else:
                     delay = RETRY_S[0]
-                    self._waiting.popleft()
+                    # Unless all were saved meanwhile, and another one stands first.
+                    if self._waiting and self._waiting[0] is report:
+                        self._waiting.popleft()
                     metrics.UNSETTLED.set(len(self._waiting))
+            if self._has_saved:  # what memory had no room for
+                self._has_saved = False
+                self._load_saved()
 
     async def stop(self) -> None:
         """Call when no request is left and ``run`` is cancelled."""
@@ -101,6 +108,7 @@ class Settlement:
             for report in self._waiting:
                 content = encode_report(report)
                 file.write(len(content).to_bytes(4, "big") + content)
+        self._has_saved = True
         log.warning("settlement.saved", extra={"reports": len(self._waiting)})
         self._waiting.clear()
 

@@ -1,0 +1,245 @@
+"""What becomes of holds that nobody settles: billed by the worker's word, or for nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+import redis
+from django.conf import settings as django_settings
+
+from billing.usage import FIELD, STREAM, UsageReport, decode_report
+from inference import holds, wire
+from inference.holds import HoldNote, encode_note, reconcile_holds
+from inference.wire import WorkerUsage
+from tenants.admission import Admission
+from tenants.principal import Limits
+from tenants.redis_link import RedisLink
+from tests.tenants.factory import make_principal
+
+LIMITS = Limits(concurrent_requests=50, monthly_tokens=100_000)
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch: pytest.MonkeyPatch, valkey: redis.Redis) -> None:
+    """Every hold is old enough to be looked at, and a missing gateway long enough missing."""
+    monkeypatch.setattr(holds, "ABANDONED_AFTER_S", -1.0)
+    monkeypatch.setattr(holds, "GONE_GRACE_S", 0.0)
+
+
+def admit(
+    request_id: str, gateway: str = "dead", note: bytes | None = None, expiry_s: float = 900
+) -> None:
+    content = HoldNote(gateway, 5, 3, 7, "tiny", "chat.completions", time.time() - 60)
+
+    async def run() -> None:
+        link = RedisLink(django_settings.REDIS_URL, timeout_s=5, name="test")
+        await Admission(link, expiry_s).admit(
+            make_principal(LIMITS),
+            request_id,
+            expected_tokens=10,
+            most_tokens=1_000,
+            note=encode_note(content) if note is None else note,
+        )
+        await link.aclose()
+
+    asyncio.run(run())
+
+
+def worker_notes(valkey: redis.Redis, *usages: WorkerUsage) -> None:
+    valkey.xadd(wire.WORKER_USAGE, {b"u": wire.encode(list(usages))})
+
+
+def usage(
+    sequence: str,
+    *,
+    prompt: int = 30,
+    cached: int = 0,
+    completion: int = 12,
+    finish: str = "abort",
+    finished_at: float | None = None,
+) -> WorkerUsage:
+    return WorkerUsage(
+        sequence, prompt, cached, completion, finish, "chat-1", finished_at or time.time()
+    )
+
+
+def reports(valkey: redis.Redis) -> dict[str, UsageReport]:
+    found = [decode_report(fields[FIELD]) for _, fields in valkey.xrange(STREAM)]
+    assert len({report.request_id for report in found}) == len(found), "billed twice"
+    return {report.request_id: report for report in found}
+
+
+def monthly(valkey: redis.Redis) -> int:
+    (key,) = valkey.keys("limit:o5:month:*")
+    return int(valkey.get(key))
+
+
+def tokens(report: UsageReport) -> tuple[int, int, int]:
+    return report.prompt_tokens, report.cached_tokens, report.completion_tokens
+
+
+def test_a_dead_gateways_request_is_billed_by_the_workers_word(valkey: redis.Redis) -> None:
+    admit("req-1")
+    worker_notes(valkey, usage("req-1/0.0", prompt=30, cached=16, completion=12))
+
+    assert reconcile_holds() == 1
+    report = reports(valkey)["req-1"]
+    assert tokens(report) == (30, 16, 12)
+    assert (report.source, report.status, report.replica) == ("worker", "cancelled", "chat-1")
+    assert (report.organization, report.project, report.api_key) == (5, 3, 7)
+    assert (report.model, report.endpoint) == ("tiny", "chat.completions")
+    assert 55_000 < report.duration_ms < 120_000
+    assert monthly(valkey) == 42
+    assert valkey.zcard("limit:o5:now") == valkey.zcard("holds") == 0
+
+
+def test_a_request_that_no_worker_saw_is_billed_nothing(valkey: redis.Redis) -> None:
+    admit("req-1")
+    worker_notes(valkey, usage("req-2/0.0"), usage("req-11/0.0"))
+
+    assert reconcile_holds() == 1
+    report = reports(valkey)["req-1"]
+    assert tokens(report) == (0, 0, 0)
+    assert report.status == "failed"
+    assert monthly(valkey) == 0
+
+
+def test_reconciling_again_bills_nothing_again(valkey: redis.Redis) -> None:
+    admit("req-1")
+    worker_notes(valkey, usage("req-1/0.0"))
+
+    assert reconcile_holds() == 1
+    assert reconcile_holds() == 0
+    assert len(reports(valkey)) == 1
+
+
+def test_a_live_gateways_request_is_left_alone(valkey: redis.Redis) -> None:
+    valkey.xadd(wire.mailbox_of("alive"), {b"hello": b"1"})
+    admit("req-1", "alive")
+    admit("req-2", "dead")
+
+    assert reconcile_holds() == 1
+    assert set(reports(valkey)) == {"req-2"}
+    assert valkey.exists("hold:req-1")
+
+
+def test_even_a_live_gateways_hold_ends_when_it_expires(valkey: redis.Redis) -> None:
+    valkey.xadd(wire.mailbox_of("alive"), {b"hello": b"1"})
+    admit("req-1", "alive", expiry_s=0.01)
+    time.sleep(0.05)
+
+    assert reconcile_holds() == 1
+    assert set(reports(valkey)) == {"req-1"}
+
+
+def test_a_young_hold_is_not_looked_at(
+    valkey: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(holds, "ABANDONED_AFTER_S", 45.0)
+    admit("req-1")
+
+    assert reconcile_holds() == 0
+    assert reports(valkey) == {}
+
+
+def test_a_gateway_must_be_missing_for_a_while_for_its_workers_to_notice(
+    valkey: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What ran for minutes is old at once; billed at once, it would be billed as nothing."""
+    monkeypatch.setattr(holds, "GONE_GRACE_S", 0.5)
+    admit("req-1")
+    assert reconcile_holds() == 0  # first seen missing
+    worker_notes(valkey, usage("req-1/0.0", completion=12))  # then its worker saw it too
+    assert reconcile_holds() == 0
+    time.sleep(0.6)
+
+    assert reconcile_holds() == 1
+    assert reports(valkey)["req-1"].completion_tokens == 12
+
+
+def test_several_answers_to_one_prompt_count_it_once(valkey: redis.Redis) -> None:
+    admit("req-1")
+    worker_notes(
+        valkey,
+        usage("req-1/0.0", prompt=30, cached=0, completion=5),
+        usage("req-1/0.1", prompt=30, cached=16, completion=7),
+    )
+
+    reconcile_holds()
+    assert tokens(reports(valkey)["req-1"]) == (30, 16, 12)
+
+
+def test_several_prompts_count_each(valkey: redis.Redis) -> None:
+    admit("req-1")
+    worker_notes(
+        valkey,
+        usage("req-1/0.0", prompt=30, cached=16, completion=5),
+        usage("req-1/1.0", prompt=40, cached=32, completion=6),
+        usage("req-1/10.0", prompt=50, cached=0, completion=7),
+    )
+
+    reconcile_holds()
+    assert tokens(reports(valkey)["req-1"]) == (120, 48, 18)
+
+
+def test_of_two_attempts_the_one_that_got_further_counts(valkey: redis.Redis) -> None:
+    """The second went on from the first: its count holds both."""
+    admit("req-1")
+    worker_notes(valkey, usage("req-1/0.0", completion=20))
+    worker_notes(valkey, usage("req-1/0.0", completion=8))
+
+    reconcile_holds()
+    assert reports(valkey)["req-1"].completion_tokens == 20
+
+
+@pytest.mark.parametrize(
+    ("finish", "completion", "expected"),
+    [
+        ("error", 0, (0, 0, 0)),  # an error bills nothing,
+        ("error", 9, (0, 0, 0)),
+        ("abort", 0, (0, 0, 0)),  # nor what was stopped before its first token,
+        ("stop", 0, (30, 0, 0)),  # but an embedding has no output and is not free
+        ("length", 9, (30, 0, 9)),
+    ],
+)
+def test_what_bills_nothing_at_the_gateway_bills_nothing_here(
+    valkey: redis.Redis, finish: str, completion: int, expected: tuple[int, int, int]
+) -> None:
+    admit("req-1")
+    worker_notes(valkey, usage("req-1/0.0", finish=finish, completion=completion))
+
+    reconcile_holds()
+    assert tokens(reports(valkey)["req-1"]) == expected
+
+
+def test_a_worker_whose_clock_is_behind_makes_no_negative_duration(valkey: redis.Redis) -> None:
+    """The ledger refuses such a report, and the request would not be billed at all."""
+    admit("req-1")
+    worker_notes(valkey, usage("req-1/0.0", finished_at=time.time() - 3_600))
+
+    reconcile_holds()
+    assert reports(valkey)["req-1"].duration_ms == 0
+
+
+def test_one_unreadable_hold_or_note_stops_none_of_the_others(valkey: redis.Redis) -> None:
+    admit("req-bad", note=b"\xc1")
+    admit("req-1")
+    valkey.xadd(wire.WORKER_USAGE, {b"u": b"\xc1"})
+    valkey.xadd(wire.WORKER_USAGE, {b"other": b""})
+    worker_notes(valkey, usage("req-1/0.0"))
+
+    assert reconcile_holds() == 1
+    assert reports(valkey)["req-1"].completion_tokens == 12
+    assert valkey.exists("hold:req-bad")  # until it expires
+
+
+def test_an_unreadable_hold_frees_its_limits_when_it_expires(valkey: redis.Redis) -> None:
+    admit("req-bad", note=b"\xc1", expiry_s=0.01)
+    time.sleep(0.05)
+
+    assert reconcile_holds() == 1
+    assert monthly(valkey) == 0
+    assert reports(valkey) == {}
+    assert not valkey.exists("hold:req-bad")

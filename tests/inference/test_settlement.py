@@ -1,0 +1,213 @@
+"""Ending requests for certain: queued while Redis is away, saved when the process ends."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import redis
+from django.conf import settings as django_settings
+
+from billing.usage import FIELD, STREAM, UsageReport, decode_report
+from inference import settlement as settlements
+from inference.settlement import Settlement
+from tenants.admission import Admission
+from tenants.principal import Limits
+from tenants.redis_link import RedisLink
+from tests.inference.callers import eventually
+from tests.tenants.factory import make_principal
+from tests.workers.proxy import Proxy, proxied
+
+LIMITS = Limits(concurrent_requests=50)
+
+
+@pytest.fixture(autouse=True)
+def state_dir(tmp_path: Path, settings: object) -> Path:
+    settings.STATE_DIR = tmp_path  # type: ignore[attr-defined]
+    return tmp_path
+
+
+@pytest.fixture
+async def proxy(valkey: redis.Redis) -> AsyncIterator[Proxy]:
+    async with proxied(django_settings.REDIS_URL) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+async def admission(proxy: Proxy) -> AsyncIterator[Admission]:
+    link = RedisLink(proxy.url, timeout_s=1, name="settlement")
+    yield Admission(link, hold_expiry_s=900)
+    await link.aclose()
+
+
+@asynccontextmanager
+async def running(admission: Admission, name: str = "gateway") -> AsyncIterator[Settlement]:
+    """A settlement as a gateway runs it: its task is cancelled, then it is stopped."""
+    settlement = Settlement(admission, name)
+    task = asyncio.create_task(settlement.run())
+    try:
+        yield settlement
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await settlement.stop()
+
+
+def report(number: int) -> UsageReport:
+    return UsageReport(
+        f"req-{number}", 5, 3, 7, "tiny", "chat.completions", "completed", "gateway",
+        10, 0, 5, time.time(), 20, 100,
+    )  # fmt: skip
+
+
+async def admit(admission: Admission, number: int) -> UsageReport:
+    await admission.admit(
+        make_principal(LIMITS), f"req-{number}", expected_tokens=1, most_tokens=1, note=b""
+    )
+    return report(number)
+
+
+def reported(valkey: redis.Redis) -> Counter[str]:
+    return Counter(decode_report(each[FIELD]).request_id for _, each in valkey.xrange(STREAM))
+
+
+def files(state_dir: Path) -> Iterator[Path]:
+    return (state_dir / "unsettled").glob("*")
+
+
+async def test_a_request_is_settled_at_once(admission: Admission, valkey: redis.Redis) -> None:
+    async with running(admission) as settlement:
+        await settlement.settle(await admit(admission, 1))
+
+        assert reported(valkey) == {"req-1": 1}
+        assert valkey.zcard("limit:o5:now") == valkey.zcard("holds") == 0
+
+
+async def test_while_redis_is_away_the_answer_goes_out_and_is_settled_later(
+    admission: Admission, proxy: Proxy, valkey: redis.Redis
+) -> None:
+    async with running(admission) as settlement:
+        reports = [await admit(admission, number) for number in range(20)]
+        await proxy.cut()
+        started = time.monotonic()
+        await asyncio.gather(*(settlement.settle(each) for each in reports))
+        assert time.monotonic() - started < 10  # patience, not the minutes of an outage
+        assert reported(valkey) == {}
+        await proxy.mend()
+        await eventually(lambda: len(reported(valkey)) == 20, 20)
+
+        assert reported(valkey) == {f"req-{number}": 1 for number in range(20)}
+        assert valkey.zcard("limit:o5:now") == 0
+
+
+async def test_a_caller_that_leaves_while_settling_is_settled_all_the_same(
+    admission: Admission, valkey: redis.Redis
+) -> None:
+    async with running(admission) as settlement:
+        task = asyncio.create_task(settlement.settle(await admit(admission, 1)))
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await eventually(lambda: "req-1" in reported(valkey))
+
+    assert valkey.zcard("limit:o5:now") == 0
+
+
+async def test_what_a_stopping_gateway_cannot_deliver_the_next_one_does(
+    admission: Admission, proxy: Proxy, valkey: redis.Redis, state_dir: Path
+) -> None:
+    async with running(admission, "first") as first:
+        reports = [await admit(admission, number) for number in range(5)]
+        await proxy.cut()
+        for each in reports:
+            await first.settle(each)
+    (saved,) = files(state_dir)
+    assert saved.stat().st_mode & 0o777 == 0o600  # it tells who used what
+
+    await proxy.mend()
+    async with running(admission, "second"):
+        await eventually(lambda: len(reported(valkey)) == 5, 20)
+    assert reported(valkey) == {f"req-{number}": 1 for number in range(5)}
+    assert list(files(state_dir)) == []
+
+
+async def test_a_gateway_that_can_deliver_leaves_no_file(
+    admission: Admission, valkey: redis.Redis, state_dir: Path
+) -> None:
+    settlement = Settlement(admission, "gateway")
+    settlement._queue(await admit(admission, 1))
+    await settlement.stop()
+
+    assert reported(valkey) == {"req-1": 1}
+    assert list(files(state_dir)) == []
+
+
+async def test_of_two_gateways_that_start_one_takes_the_file(
+    admission: Admission, valkey: redis.Redis
+) -> None:
+    dead = Settlement(admission, "dead")
+    for number in range(10):
+        dead._queue(report(number))
+    dead._save()
+    async with running(admission, "one"), running(admission, "two"):
+        await eventually(lambda: len(reported(valkey)) == 10)
+
+    assert set(reported(valkey).values()) == {1}
+
+
+@pytest.mark.parametrize("damage", ["cut short", "nonsense in the middle", "empty"])
+async def test_a_damaged_file_loses_no_more_than_is_damaged(
+    admission: Admission, valkey: redis.Redis, state_dir: Path, damage: str
+) -> None:
+    dead = Settlement(admission, "dead")
+    for number in range(3):
+        dead._queue(report(number))
+    dead._save()
+    (path,) = files(state_dir)
+    content = path.read_bytes()
+    if damage == "cut short":
+        path.write_bytes(content[:-5])
+    elif damage == "nonsense in the middle":
+        size = 4 + int.from_bytes(content[:4], "big")
+        path.write_bytes(content[:size] + b"\0\0\0\4\xc1\xc1\xc1\xc1" + content[size:])
+    else:
+        path.write_bytes(b"")
+    expected = {"cut short": 2, "nonsense in the middle": 3, "empty": 0}[damage]
+    async with running(admission):
+        await eventually(lambda: not list(files(state_dir)))
+        await eventually(lambda: len(reported(valkey)) == expected)
+
+
+async def test_more_than_memory_may_hold_goes_to_the_file_and_none_is_lost(
+    admission: Admission,
+    proxy: Proxy,
+    valkey: redis.Redis,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also the one that is under way when the others are written down."""
+    monkeypatch.setattr(settlements, "MOST_WAITING", 5)
+    async with running(admission, "first") as first:
+        await proxy.cut()
+        for number in range(12):
+            await first.settle(report(number))
+            assert len(first._waiting) <= 5
+        await proxy.mend()
+        await eventually(lambda: len(reported(valkey)) == 12, 20)
+
+
+async def test_a_report_that_comes_while_another_is_delivered_is_not_taken_for_it(
+    admission: Admission, valkey: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Delivering the first, all that waits is saved, and a new one stands in its place."""
+    monkeypatch.setattr(settlements, "MOST_WAITING", 1)
+    async with running(admission, "first") as first:
+        first._queue(report(1))
+        await asyncio.sleep(0)  # its delivery has begun
+        await asyncio.sleep(0)
+        first._queue(report(2))  # saves the first, then waits in its place
+        await eventually(lambda: "req-2" in reported(valkey))
