@@ -6,6 +6,8 @@ from typing import Any, ClassVar
 
 from django.contrib import admin
 from django.http import HttpRequest
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
 from unfold.admin import TabularInline
 from unfold.decorators import display
 
@@ -135,5 +137,12 @@ class RejectedReportAdmin(ReadOnlyAdmin):
 
     list_display = ("rejected_at", "request_id", "reason")
     search_fields = ("=request_id", "=digest")
-    # The raw report is for `manage.py shell`, not for a page.
-    exclude = ("raw",)
+    fields = ("rejected_at", "request_id", "reason", "digest", "readable")
+
+    def get_queryset(self, request: HttpRequest) -> Any:
+        # Only the page of one report shows its content, up to 16 KiB.
+        return super().get_queryset(request).defer("raw")
+
+    @display(description="Content")
+    def readable(self, report: RejectedReport) -> SafeString:
+        return format_html('<pre style="white-space: pre-wrap">{}</pre>', report.content)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
+import msgspec
 import pytest
 from django.contrib import admin
 from django.db import connection
@@ -13,7 +14,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
-from billing.models import LedgerEntry, LedgerTransaction, Price, UsageEvent
+from billing.models import LedgerEntry, LedgerTransaction, Price, RejectedReport, UsageEvent
 from inference.models import Deployment, Model, ModelAlias, ModelVersion, Replica
 from tenants import actions
 from tenants.models import AuditEvent, Organization, Plan, Role, User
@@ -79,6 +80,12 @@ def populated(cast: Cast) -> Cast:
         )
         for account, sum_ in (("receivable", 3), ("revenue", -3))
     )
+    RejectedReport.objects.create(
+        digest="d" * 64,
+        request_id="req_rejected",
+        reason="unknown organization",
+        raw=msgspec.msgpack.encode(["req_rejected", "<b>acme</b>"]),
+    )
     return cast
 
 
@@ -117,6 +124,7 @@ def test_what_must_be_here_is_here() -> None:
         "billing.UsageEvent",
         "billing.LedgerTransaction",
         "billing.LedgerEntry",
+        "billing.RejectedReport",
     }
     assert not {"auth.Group", "account.EmailAddress"} & names
 
@@ -372,3 +380,22 @@ def test_lists_cost_the_same_for_many_rows(cast: Cast) -> None:
         for _ in range(12):
             add()
         assert queries(model) == few, model
+
+
+def test_rejected_report_is_found_and_read_but_not_changed(populated: Cast) -> None:
+    client = log_in(populated.staff)
+    listing = admin_url(RejectedReport, "changelist")
+    assert "unknown organization" in client.get(listing, {"q": "req_rejected"}).content.decode()
+    assert "unknown organization" not in client.get(listing, {"q": "req_1"}).content.decode()
+    report = RejectedReport.objects.get()
+    change = admin_url(RejectedReport, "change", report.pk)
+    page = client.get(change).content.decode()
+    assert "[&#x27;req_rejected&#x27;, &#x27;&lt;b&gt;acme&lt;/b&gt;&#x27;]" in page
+    assert client.post(change, {"reason": "none"}).status_code == 403
+    assert RejectedReport.objects.get().reason == "unknown organization"
+
+
+def test_rejected_report_that_no_one_can_decode_shows_its_bytes(populated: Cast) -> None:
+    report = RejectedReport.objects.create(digest="e" * 64, reason="undecodable", raw=b"\xc1<i>")
+    page = log_in(populated.staff).get(admin_url(RejectedReport, "change", report.pk))
+    assert "\\xc1&lt;i&gt;" in page.content.decode()
