@@ -48,6 +48,8 @@ MAILBOX_EXPIRY_MS = 15_000
 MAILBOX_UPKEEP_S = 1.0
 PREFIX_TOKENS = 64
 ABORTS_KEPT = 1_000
+# A replica reads its aborts within seconds; the stream of one that never returns must go.
+ABORTS_EXPIRY_MS = 3_600_000
 PREFIXES_KEPT = 20_000
 # What a replica answers that says nothing about the request itself.
 _REFUSALS = frozenset(
@@ -395,11 +397,13 @@ class Dispatcher:
 
     async def _send_aborts(self, replica: str) -> None:
         engine_ids = self._aborts.pop(replica)
+        control = wire.control_of(replica)
         try:
             await self._link.call(
-                *("XADD", wire.control_of(replica), "MAXLEN", "~", ABORTS_KEPT, "*"),
+                *("XADD", control, "MAXLEN", "~", ABORTS_KEPT, "*"),
                 *("a", wire.encode(wire.Abort(engine_ids))),
             )
+            await self._link.call("PEXPIRE", control, ABORTS_EXPIRY_MS)
         except (RedisError, OSError, TimeoutError) as error:
             # The sequence then runs to its max_tokens; its output is dropped.
             log.warning("abort.failed", extra={"replica": replica, "error": repr(error)})

@@ -11,6 +11,7 @@ from django.conf import settings
 
 from inference import wire
 from inference.dispatch import Dispatcher
+from inference.dispatch.dispatcher import ABORTS_EXPIRY_MS
 from inference.errors import InvalidRequest, NoReplica, Overloaded, RequestFailed
 from inference.wire import Delta, Sampling
 from tests.inference.callers import (
@@ -210,6 +211,18 @@ async def test_a_cancelled_sequence_is_aborted_by_its_engine_id(
         await asyncio.sleep(0.1)
     assert sequence.output_ids == [1]
     assert dispatcher.in_flight == dispatcher.fleet.replicas["chat-1"].in_flight == 0
+
+
+async def test_aborts_of_a_replica_that_never_returns_expire(
+    dispatcher: Dispatcher, client: redis.asyncio.Redis, valkey: redis.Redis
+) -> None:
+    async with Peer(client, "chat-1") as peer:
+        await knows(dispatcher, "chat-1")
+        sequence = dispatcher.submit(make_job())
+        await peer.take()
+        dispatcher.cancel(sequence)
+        await peer.aborted()
+        await eventually(lambda: 0 < valkey.pttl(wire.control_of("chat-1")) <= ABORTS_EXPIRY_MS)
 
 
 async def test_a_finished_sequence_is_not_aborted(
