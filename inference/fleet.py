@@ -6,11 +6,12 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import msgspec
 import redis
 from django.conf import settings
+from django.utils import timezone
 from redis.exceptions import RedisError
 
 from inference import wire
@@ -23,6 +24,9 @@ log = logging.getLogger(__name__)
 
 # A replica silent for this long is forgotten by gateways and shown as gone.
 FORGET_S = 30.0
+# Rows of replicas that are gone stay this long for people to see, and no longer: names of
+# containers are new at every start, and the rows are a mirror, not a record.
+KEEP_GONE = timedelta(days=7)
 FAILURE_HALF_LIFE_S = 10.0
 MOST_BEATS_READ = 500
 
@@ -133,7 +137,10 @@ def latest_heartbeats(
 
 
 def mirror_replicas() -> int:
-    """Write the fleet's state to ``Replica`` rows for the admin. Returns how many live."""
+    """Write the fleet's state to ``Replica`` rows for the admin. Returns how many live.
+
+    Rows of replicas that have been gone for longer than ``KEEP_GONE`` are deleted.
+    """
     client = redis.Redis.from_url(
         settings.REDIS_URL,
         socket_timeout=settings.REDIS_TIMEOUT_S,
@@ -164,4 +171,7 @@ def mirror_replicas() -> int:
     Replica.objects.exclude(name__in=beats).exclude(state=Replica.State.GONE).update(
         state=Replica.State.GONE, running=0, waiting=0, tokens_per_second=0
     )
+    Replica.objects.filter(
+        state=Replica.State.GONE, last_heartbeat_at__lt=timezone.now() - KEEP_GONE
+    ).delete()
     return len(beats)
