@@ -50,6 +50,8 @@ def _measure(names: tuple[str, ...], options: argparse.Namespace) -> None:
         sizes = replace(sizes, engine_rounds=options.rounds, gateway_rounds=options.rounds)
     if options.requests:
         sizes = replace(sizes, memory_requests=options.requests)
+    if options.at:
+        sizes = replace(sizes, profile_concurrency=options.at)
     command = " ".join(("python -m benchmarks", *sys.argv[1:]))
     for name in names:
         began = time.monotonic()
@@ -67,10 +69,12 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="a few minutes, rough figures")
     parser.add_argument("--rounds", type=int, help="rounds of engine and gateway")
     parser.add_argument("--requests", type=int, help="requests of the memory benchmark")
+    parser.add_argument("--at", type=int, help="requests at once of the profile (32)")
     parser.add_argument("--keep-page", action="store_true", help="leave docs/performance.md alone")
     options = parser.parse_args(arguments)
-    if any(value is not None and value < 1 for value in (options.rounds, options.requests)):
-        parser.error("--rounds and --requests must be at least 1")
+    numbers = (options.rounds, options.requests, options.at)
+    if any(value is not None and value < 1 for value in numbers):
+        parser.error("--rounds, --requests and --at must be at least 1")
     return options
 
 

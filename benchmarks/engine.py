@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import uvloop
 
@@ -23,6 +23,7 @@ from benchmarks.sluice import engine_settings, platform
 from benchmarks.vllm_server import vllm_server
 
 WAVE_TIMEOUT_S = 300.0
+SLOW_WAVE_S = 24.0
 # Short prompts: the less of the time is the engine's prefill, the more a platform's own
 # work for each token shows.
 PROMPT_CHARACTERS = 60
@@ -44,14 +45,18 @@ def measure(sizes: Sizes) -> dict[str, object]:
     """The result as JSON-ready values; raises BenchmarkError when any stream failed."""
     rounds: dict[str, list[dict[int, Summary]]] = {name: [] for name in SERVERS}
     settings = None
-    for number in range(sizes.engine_rounds):
+    number = 0
+    while number < sizes.engine_rounds:
         with platform("vllm") as server:
             settings = engine_settings()
+            if number == 0:
+                sizes = _fit(sizes, server)
             rounds["sluice"].append(_measure_server(server, sizes, number))
         found = settings
         rounds["vllm"].append(
             _measure_started(lambda: vllm_server(found), sizes, number)  # noqa: B023 - used now
         )
+        number += 1
     assert settings is not None
     levels = [_level(streams, rounds) for streams, _ in sizes.engine_waves]
     return {
@@ -72,6 +77,21 @@ def measure(sizes: Sizes) -> dict[str, object]:
             for name, measured in rounds.items()
         },
     }
+
+
+def _fit(sizes: Sizes, server: Server) -> Sizes:
+    """The load that this machine's engine gets through in the time there is: where a full
+    wave of the widest level takes more than ``SLOW_WAVE_S``, fewer waves and rounds."""
+    widest = max(streams for streams, _ in sizes.engine_waves)
+    part = sizes.engine_tokens // 4
+    outcomes = _run(server, _asks(server, widest, part, start=800_000), widest)
+    _check(server, outcomes, part)
+    seconds = summarize(outcomes).seconds
+    if seconds < SLOW_WAVE_S / 3:
+        return sizes
+    say(f"a slow engine ({seconds:.0f} s for {widest} x {part} tokens): fewer waves and rounds")
+    waves = tuple((streams, 2 if streams == 1 else 1) for streams, _ in sizes.engine_waves)
+    return replace(sizes, engine_waves=waves, engine_rounds=min(2, sizes.engine_rounds))
 
 
 def _measure_started(

@@ -56,7 +56,9 @@ def measure(sizes: Sizes) -> dict[str, object]:
         bare = stack.enter_context(instant_upstream())
         ours = stack.enter_context(platform("simulated"))
         peer = stack.enter_context(litellm_proxy.litellm_proxy(bare))
-        costs = _measure_all([bare, ours, peer], sizes)
+        servers = [bare, ours, peer]
+        idle = {server.name: get_idle(server) for server in servers}
+        costs = _measure_all(servers, idle, sizes)
     streamed = measure_streamed(sizes)
     rows = [
         _row(name, concurrency, costs)
@@ -66,6 +68,7 @@ def measure(sizes: Sizes) -> dict[str, object]:
     return {
         "rows": rows,
         "streamed": streamed,
+        "idle_us_per_s": {name: sum(each.values()) * 1e6 for name, each in idle.items()},
         "rounds": sizes.gateway_rounds,
         "tokens": COMPLETION_TOKENS,
         "prompts": prompts.source(),
@@ -73,8 +76,9 @@ def measure(sizes: Sizes) -> dict[str, object]:
     }
 
 
-def _measure_all(servers: Sequence[Server], sizes: Sizes) -> list[Cost]:
-    idle = {server.name: get_idle(server) for server in servers}
+def _measure_all(
+    servers: Sequence[Server], idle: Mapping[str, Mapping[str, float]], sizes: Sizes
+) -> list[Cost]:
     for server in servers:
         put_load(
             server,

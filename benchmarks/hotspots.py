@@ -38,7 +38,7 @@ def measure(sizes: Sizes) -> dict[str, object]:
     if _py_spy() is None:
         raise BenchmarkError("py-spy is not installed; see the dev extra.")
     with platform("simulated") as server:
-        concurrency, asks = sizes.gateway_concurrency, make_asks(server)
+        concurrency, asks = sizes.profile_concurrency, make_asks(server)
         pids = {name: server.roots[name] for name in PROCESSES}
         idle = get_idle(server)
         put_load(server, asks, concurrency, sizes.gateway_warm_up_s)

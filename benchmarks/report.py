@@ -13,7 +13,7 @@ from typing import Any
 
 from benchmarks import machine
 from benchmarks.prompts import BASE_DIR
-from benchmarks.server import RESULTS, BenchmarkError
+from benchmarks.server import RESULTS, BenchmarkError, say
 
 PAGE = BASE_DIR / "docs" / "performance.md"
 Result = Mapping[str, Any]
@@ -39,7 +39,12 @@ def render() -> list[str]:
         path = RESULTS / f"{name}.json"
         if path.is_file():
             content = json.loads(path.read_text())
-            page = put_between(page, name, f"{table(content['result'])}\n\n{_origin(content)}")
+            try:
+                text = f"{table(content['result'])}\n\n{_origin(content)}"
+            except KeyError as error:
+                say(f"{path.name} has no {error}: an earlier version made it; run {name} again")
+                continue
+            page = put_between(page, name, text)
             written.append(name)
     PAGE.write_text(page)
     return written
@@ -120,6 +125,7 @@ def _gateway(result: Result) -> str:
         (
             make_table(head, rows),
             _ratios(result),
+            "Idle, µs CPU a second: " + _parts(result["idle_us_per_s"], 0) + ".",
             "Sluice's CPU by process:",
             _by_process(ours),
             (
@@ -185,7 +191,7 @@ def _profile(result: Result) -> str:
     parts = []
     for name, tables in result["processes"].items():
         whole = result["cpu_us"][name]
-        parts.append(f"### {name}: {whole:,.0f} µs a request")
+        parts.append(f"### {name}: {whole:,.0f} µs a request, {result['concurrency']} at once")
         parts.append(
             make_table(
                 ("thread", "user µs", "system µs"),

@@ -27,6 +27,7 @@ class Sizes:
     memory_most_s: float = 900.0
     # profile
     profile_s: float = 15.0
+    profile_concurrency: int = 32
 
 
 QUICK = replace(
