@@ -21,6 +21,7 @@ PIP := $(RUN) -m pip install --disable-pip-version-check
 .PHONY: up down status logs install test bench check
 
 up: $(STAMP)
+	@$(RUN) -m deploy.local.libraries
 	@$(RUN) -m deploy.local up $(if $(filter-out 0,$(DETACH)),--detach)
 
 down: $(STAMP)
@@ -37,6 +38,7 @@ install: $(STAMP)
 $(STAMP): pyproject.toml requirements/constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "Sluice needs Python 3.11 or later; name one with make PYTHON=..." >&2; exit 1; }
+	@$(PYTHON) -m deploy.local.libraries
 	@test -x $(RUN) || { echo "creating $(VENV) with $(PYTHON)"; $(PYTHON) -m venv $(VENV); }
 	@echo "installing PyTorch for CPUs (1 of 3)"
 	$(PIP) "$(TORCH)" -c requirements/constraints.txt \
