@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,18 @@ def test_table_names_no_path_of_this_machine() -> None:
     assert str(ROOT) not in table
     assert str(settings.STATE_DIR) not in table
     assert "`<state dir>/models`" in table
+
+
+def test_variables_of_make_up_are_told() -> None:
+    """Those that no setting declares: read in deploy.local, or by the Makefile itself."""
+    sources = "\n".join(path.read_text() for path in (ROOT / "deploy" / "local").glob("*.py"))
+    read = set(re.findall(r'environ(?:ment)?\.get\("([A-Z_]+)"|_number\("([A-Z_]+)"', sources))
+    assert "$(DETACH)" in (ROOT / "Makefile").read_text()
+    section = PAGE.read_text().split("## Variables of `make up`")[1].split("\n## ")[0]
+    told = set(re.findall(r"^\| `(\w+)`", section, re.MULTILINE))
+    ours = {name for pair in read for name in pair if name} - set(env.declared)
+    assert {"PORT", "CHAT_REPLICAS", "READY_TIMEOUT_S"} <= ours
+    assert told == ours | {"DETACH"}
 
 
 def test_page_without_a_place_for_the_table_is_refused() -> None:
