@@ -9,20 +9,37 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from itertools import accumulate
 
 _ALLOW, _BLOCK = "allow", "block"
 
 
-def _luhn(match: str) -> bool:
-    digits = [int(character) for character in match if character.isdigit()]
+def _card(match: str) -> bool:
+    """Whether the first groups of these digits are a card; a date or a code may follow it."""
+    return any(
+        13 <= len(digits) <= 19 and 2 <= int(digits[0]) <= 6 and _luhn(digits)
+        for digits in _first_groups(match)
+    )
+
+
+def _first_groups(match: str) -> list[str]:
+    """The first group, the first two together, and so on."""
+    return list(accumulate(re.split("[ -]", match)))
+
+
+def _luhn(text: str) -> bool:
+    digits = [int(character) for character in text]
     doubled = [sum(divmod(2 * digit, 10)) for digit in digits[-2::-2]]
     return (sum(digits[-1::-2]) + sum(doubled)) % 10 == 0
 
 
 def _iban(match: str) -> bool:
-    compact = match.replace(" ", "")
-    rearranged = compact[4:] + compact[:4]
-    return int("".join(str(int(character, 36)) for character in rearranged)) % 97 == 1
+    """The same: capitals that follow an account number are no part of it."""
+    return any(
+        len(account) >= 15
+        and int("".join(str(int(each, 36)) for each in account[4:] + account[:4])) % 97 == 1
+        for account in _first_groups(match)
+    )
 
 
 # category, pattern, what a match must also satisfy
@@ -36,7 +53,8 @@ _RULES: tuple[tuple[str, re.Pattern[str], Callable[[str], bool] | None], ...] = 
     ("secret.github_token", re.compile(r"\bgh[pousr]_[0-9A-Za-z]{36}\b"), None),
     ("secret.slack_token", re.compile(r"\bxox[abprs]-[0-9A-Za-z-]{10,72}"), None),
     ("secret.api_key", re.compile(r"\bsk-proj-[0-9A-Za-z]{52}\b"), None),
-    ("pii.card_number", re.compile(r"\b\d(?:[ -]?\d){12,18}\b"), _luhn),
+    # A look-ahead, so that matches may overlap: any number may stand before a card's.
+    ("pii.card_number", re.compile(r"\b(?=(\d(?:[ -]?\d){12,18})\b)"), _card),
     (
         "pii.us_ssn",
         re.compile(r"\b(?!000|666|9\d\d)\d{3}-(?!00)\d{2}-(?!0000)\d{4}\b"),
@@ -57,14 +75,22 @@ _SUSPICIOUS = re.compile(
 HOLD_BACK_CHARACTERS = 80
 
 
-def find(text: str) -> list[str]:
-    """Categories found in ``text``, each once, in the order of the rules."""
-    if _SUSPICIOUS.search(text) is None:
+def find(text: str, start: int = 0, *, may_grow: bool = False) -> list[str]:
+    """Categories found from ``start`` on, each once, in the order of the rules.
+
+    While the text ``may_grow``, what touches its end is no finding yet: the next
+    character may show that it is part of a longer word or number.
+    """
+    if _SUSPICIOUS.search(text, start) is None:
         return []
+    last = len(text) - 1 if may_grow else len(text)
     return [
         category
         for category, pattern, holds in _RULES
-        if any(holds is None or holds(match[0]) for match in pattern.finditer(text))
+        if any(
+            match.end(pattern.groups) <= last and (holds is None or holds(match[pattern.groups]))
+            for match in pattern.finditer(text, start)
+        )
     ]
 
 
@@ -93,7 +119,7 @@ class OutputScreen:
             return text, []
         # A finding may begin in what was sent only if it ends in what was not.
         start = max(0, self._sent - HOLD_BACK_CHARACTERS)
-        found = find(self._text[start:])
+        found = find(self._text, start, may_grow=not is_last)
         if found:
             return "", found
         end = (
