@@ -29,6 +29,7 @@ from config.env import read_env_file
 from deploy.local import files
 from deploy.local.programs import CHAT_DEPLOYMENT
 from deploy.local.state import read_state
+from workers.engines import cpu
 
 STATE_DIR = BASE_DIR / ".sluice" / "bench"
 UP_TIMEOUT_S = 900.0
@@ -156,12 +157,12 @@ def engine_settings() -> EngineSettings:
     environment = _environment("vllm", "instant")
     return EngineSettings(
         path=Path(environment["MODEL_STORE"]) / path,
-        dtype=dtype,
+        dtype=cpu.dtype_for(dtype),
         max_model_len=length,
         max_num_seqs=running,
         options=json.loads(options) if isinstance(options, str) else options,
         kv_cache_gib=int(environment.get("KV_CACHE_GIB") or 1),
-        threads=environment.get("ENGINE_THREADS") or "auto",
+        threads=cpu.threads_for(environment.get("ENGINE_THREADS") or "auto"),
     )
 
 

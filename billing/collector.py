@@ -98,7 +98,11 @@ def _check_database() -> None:
 
 
 def _batches(redis: Redis, claim_after_ms: int) -> Iterator[Sequence[Entry]]:
-    """Entries that somebody took and did not finish, then new ones, until there are none."""
+    """Entries that somebody took and did not finish, then new ones, until a batch is short.
+
+    A short batch means that we have caught up. Going on while anything is new would chase
+    the newest request with a commit for every few rows; the next run comes in a second.
+    """
     cursor: bytes | str = "0-0"
     while True:
         cursor, entries = _claim(redis, cursor, claim_after_ms)
@@ -106,8 +110,10 @@ def _batches(redis: Redis, claim_after_ms: int) -> Iterator[Sequence[Entry]]:
             yield entries
         if cursor in (b"0-0", "0-0"):
             break
-    while entries := _read_new(redis):
+    entries = _read_new(redis)
+    while entries:
         yield entries
+        entries = _read_new(redis) if len(entries) == BATCH else []
 
 
 def _claim(redis: Redis, cursor: bytes | str, idle_ms: int) -> tuple[bytes | str, list[Entry]]:

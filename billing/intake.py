@@ -117,9 +117,14 @@ def _time_fault(report: UsageReport, now: datetime) -> str | None:
     return None
 
 
+# Django builds ``values`` anew at every look.
+_STATUSES = frozenset(UsageEvent.Status.values)
+_SOURCES = frozenset(UsageEvent.Source.values)
+
+
 def _choice_fault(report: UsageReport) -> str | None:
-    if report.status not in UsageEvent.Status.values:
+    if report.status not in _STATUSES:
         return "unknown status"
-    if report.source not in UsageEvent.Source.values:
+    if report.source not in _SOURCES:
         return "unknown source"
     return None

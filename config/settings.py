@@ -211,7 +211,7 @@ ENGINE_THREADS = env.text(
     "ENGINE_THREADS",
     "auto",
     owner="workers",
-    doc="CPU engine threads: auto, all, or cores such as 0-3 (vLLM's VLLM_CPU_OMP_THREADS_BIND).",
+    doc="CPU engine threads: auto (all of few cores, else vLLM's choice), all, or cores as 0-3.",
 )
 REPLICA_SILENCE_S = env.number(
     "REPLICA_SILENCE_S",
@@ -290,7 +290,14 @@ TEMPLATES = [
 
 def database_from_url(url: str) -> dict[str, object]:
     """Django's DATABASES entry for a postgresql:// URL (socket hosts as ?host=)."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        # The error's own words may quote the password: one with a slash reads as a port.
+        raise SettingError(
+            "DATABASE_URL is malformed; special characters of a password must be %-escaped"
+        ) from None
     if parts.scheme not in {"postgres", "postgresql"}:
         raise SettingError("DATABASE_URL must start with postgresql://")
     query = dict(pair.split("=", 1) for pair in parts.query.split("&") if "=" in pair)
@@ -300,7 +307,7 @@ def database_from_url(url: str) -> dict[str, object]:
         "USER": unquote(parts.username or ""),
         "PASSWORD": unquote(parts.password or ""),
         "HOST": unquote(query.pop("host", parts.hostname or "")),
-        "PORT": str(parts.port or query.pop("port", "")),
+        "PORT": str(port or query.pop("port", "")),
         # Under ASGI every thread would keep a connection of its own; a pool is bounded.
         "CONN_MAX_AGE": 0,
         "OPTIONS": {

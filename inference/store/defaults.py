@@ -29,7 +29,7 @@ DEFAULTS = (
         ),
         kind=CHAT,
         description="SmolLM2 135M Instruct: a small chat model that runs on a CPU.",
-        dtype="bfloat16",
+        dtype="auto",  # bfloat16 where the CPU computes it, else float32
         # The model knows 8192; half of it keeps a CPU replica's KV cache at 1 GiB.
         max_context_tokens=4096,
     ),

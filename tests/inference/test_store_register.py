@@ -176,6 +176,6 @@ def test_the_default_models_arrive_as_the_platform_serves_them(settings: Any) ->
     call_command("pull_model", "--default", "--verify", stdout=StringIO())
     rows = {row.model.name: row for row in ModelVersion.objects.select_related("model")}
     chat, embedding = rows["smollm2-135m-instruct"], rows["all-minilm-l6-v2"]
-    assert (chat.model.kind, chat.dtype, chat.max_context_tokens) == ("chat", "bfloat16", 4096)
+    assert (chat.model.kind, chat.dtype, chat.max_context_tokens) == ("chat", "auto", 4096)
     assert (embedding.model.kind, embedding.dtype) == ("embedding", "float32")
     assert (embedding.max_context_tokens, embedding.embedding_dimensions) == (256, 384)

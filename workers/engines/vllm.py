@@ -12,6 +12,7 @@ from django.conf import settings
 
 from inference.engine_protocol import EngineSpec, EngineStats
 from inference.wire import Delta, Logprob, Sampling, Submission
+from workers.engines import cpu
 
 log = logging.getLogger(__name__)
 
@@ -177,7 +178,7 @@ class VllmEngine:
 def _load(spec: EngineSpec, make_stat_logger: Callable[[], type]) -> Any:
     """Build the AsyncLLM; blocks for as long as weights take to load."""
     os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", str(settings.KV_CACHE_GIB))
-    os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", settings.ENGINE_THREADS)
+    os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", cpu.threads_for(settings.ENGINE_THREADS))
     # No phone home, no hub: weights are in the model store.
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -198,6 +199,7 @@ def _load(spec: EngineSpec, make_stat_logger: Callable[[], type]) -> Any:
     if current_platform.is_cpu():
         # Compiling takes minutes and gains little for models that fit a CPU.
         options["enforce_eager"] = True
+        options["dtype"] = cpu.dtype_for(spec.dtype)
     if spec.kind == "embedding":
         options["runner"] = "pooling"
     options.update(spec.options)
