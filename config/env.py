@@ -9,6 +9,7 @@ embedded services write, so that ``manage.py`` works beside ``make up``.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -76,6 +77,9 @@ class Environment:
                 return Path(path).read_text().strip()
             except OSError as error:
                 raise SettingError(f"{name}_FILE={path} cannot be read: {error}") from error
+            except UnicodeDecodeError:
+                # Its own words would show bytes of what may be a secret.
+                raise SettingError(f"{name}_FILE={path} cannot be read: it is not UTF-8") from None
         return self._fallbacks.get(name)
 
     def _read(
@@ -121,8 +125,18 @@ class Environment:
 
         return self._read(name, "integer", parse, default, owner, doc)
 
-    def number(self, name: str, default: float, *, owner: str, doc: str) -> float:
-        return self._read(name, "number", float, default, owner, doc)
+    def number(
+        self, name: str, default: float, *, owner: str, doc: str, minimum: float = 0.0
+    ) -> float:
+        def parse(raw: Any) -> Any:
+            value = float(raw)
+            if not math.isfinite(value):
+                raise ValueError("must be finite")
+            if value < minimum:
+                raise ValueError(f"must be at least {minimum:g}")
+            return value
+
+        return self._read(name, "number", parse, default, owner, doc)
 
     def flag(self, name: str, default: bool, *, owner: str, doc: str) -> bool:
         return self._read(name, "boolean", _as_bool, default, owner, doc)

@@ -541,7 +541,7 @@ def _refuse_insecure_production() -> None:
         problems.append("DATABASE_URL is unset")
     if "*" in ALLOWED_HOSTS:
         problems.append("ALLOWED_HOSTS allows any host")
-    if not SECURE_COOKIES and not SLUICE_URL.startswith("http://127.0.0.1"):
+    if not SECURE_COOKIES and urlsplit(SLUICE_URL).hostname != "127.0.0.1":
         problems.append("SECURE_COOKIES is off")
     if problems:
         raise SettingError("Refusing to start in production: " + "; ".join(problems) + ".")
