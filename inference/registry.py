@@ -29,6 +29,9 @@ log = logging.getLogger(__name__)
 
 CHANNEL = "registry_changed"
 REFRESH_S = 30.0
+# A version's folder is somebody else's data: beside what reading it says it raises,
+# what JSON of another shape and text of another encoding make of its readers.
+_UNREADABLE = (StoreError, OSError, ValueError, LookupError, TypeError, AttributeError)
 
 
 @dataclass(frozen=True)
@@ -130,10 +133,10 @@ class Registry:
         for row in rows.order_by("pk"):
             try:
                 entry = self._served(row)
-            except (StoreError, OSError) as error:
+            except _UNREADABLE as error:
                 log.error(
                     "registry.version_unreadable",
-                    extra={"deployment": row.name, "error": str(error)},
+                    extra={"deployment": row.name, "error": repr(error)},
                 )
                 continue
             served.setdefault(row.version.model_id, []).append(entry)
