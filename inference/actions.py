@@ -6,14 +6,16 @@ transaction, to read it again: PostgreSQL delivers the notice when it commits.
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
-from django.db import connection, transaction
+from django.db import IntegrityError, connection, transaction
 
-from inference.models import Model, ModelVersion
+from inference.models import Deployment, Model, ModelVersion
 from tenants import audit
+from tenants.errors import InvalidInput
 from tenants.models import User
 
 CHANNEL = "registry_changed"
@@ -88,3 +90,39 @@ def register_version(
     )
     notify_registry_changed()
     return row
+
+
+# Up to here replicas may be added without asking staff.
+MAX_REPLICAS = 8
+
+
+def deployment_name(model: str) -> str:
+    """A model's name as far as a deployment's may be it: meta/llama-3.1 is meta-llama-3-1."""
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", model)[:80].strip("-")
+
+
+@transaction.atomic
+def create_deployment(
+    version: ModelVersion, *, acting_user: User | None, name: str = "", address: str | None = None
+) -> Deployment:
+    """Serve a pulled version, under its model's name unless given another."""
+    name = name or deployment_name(version.model.name)
+    if version.pulled_at is None:
+        raise InvalidInput(f"{version} is not in the model store.", param="version")
+    try:
+        with transaction.atomic():
+            deployment = Deployment.objects.create(
+                name=name, version=version, max_replicas=MAX_REPLICAS
+            )
+    except IntegrityError as error:
+        raise InvalidInput(f"A deployment named {name} exists.", param="name") from error
+    audit.record_event(
+        acting_user=acting_user,
+        action="deployment.created",
+        object_type="deployment",
+        object_id=name,
+        after={"version": str(version), "max_replicas": MAX_REPLICAS},
+        address=address,
+    )
+    notify_registry_changed()
+    return deployment

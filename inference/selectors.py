@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from inference.models import Deployment, Model
+from django.db.models import QuerySet
+
+from inference.models import Deployment, Model, ModelVersion
 
 
 def get_example_chat_model() -> str | None:
@@ -16,4 +18,19 @@ def get_example_chat_model() -> str | None:
         .order_by("created_at", "pk")
         .values_list("version__model__name", flat=True)
         .first()
+    )
+
+
+def get_undeployed_versions() -> QuerySet[ModelVersion]:
+    """The newest pulled version of each enabled model that no deployment serves in any version.
+
+    A newer version of a model that is served is not among them: to switch is staff's decision.
+    """
+    return (
+        ModelVersion.objects.filter(model__is_enabled=True)
+        .exclude(pulled_at=None)
+        .exclude(model__in=Deployment.objects.values("version__model"))
+        .select_related("model")
+        .order_by("model__name", "-created_at", "-pk")
+        .distinct("model__name")
     )

@@ -7,16 +7,20 @@ transaction: PostgreSQL delivers the notice when, and only when, it commits.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
 from django.conf import settings
+from django.contrib.auth.password_validation import validate_password
+from django.core.exceptions import ValidationError
 from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 
 from tenants import audit, identifiers, keys
 from tenants.errors import AlreadyDone, InvalidInput, OrganizationSuspended
 from tenants.models import ApiKey, Membership, Organization, Plan, Project, Role, User
+from tenants.plans import DEFAULT_PLANS, PlanTerms
 
 CHANNEL = "tenants_changed"
 
@@ -207,6 +211,64 @@ def create_project(
         address=address,
     )
     return project
+
+
+@transaction.atomic
+def create_plan(terms: PlanTerms, *, acting_user: User | None, address: str | None = None) -> Plan:
+    try:
+        with transaction.atomic():
+            plan = Plan.objects.create(**asdict(terms))
+    except IntegrityError as error:
+        raise InvalidInput("This plan, or another default one, exists.", param="slug") from error
+    audit.record_event(
+        acting_user=acting_user,
+        action="plan.created",
+        object_type="plan",
+        object_id=terms.slug,
+        after=asdict(terms),
+        address=address,
+    )
+    return plan
+
+
+@transaction.atomic
+def ensure_default_plans(*, acting_user: User | None) -> list[Plan]:
+    """The default plans if there is no plan at all; returns the new ones.
+
+    Not one by one: a plan that staff renamed or deleted must not come back.
+    """
+    if Plan.objects.exists():
+        return []
+    return [create_plan(terms, acting_user=acting_user) for terms in DEFAULT_PLANS]
+
+
+@transaction.atomic
+def create_staff_user(
+    email: str, password: str, *, acting_user: User | None, address: str | None = None
+) -> User:
+    """A superuser of the staff admin; the password must pass the validators."""
+    email = email.strip().lower()
+    user = User(email=email, name=email.partition("@")[0][:120], is_staff=True, is_superuser=True)
+    try:
+        user.clean_fields(exclude=["password"])
+        validate_password(password, user)
+    except ValidationError as error:
+        raise InvalidInput(" ".join(error.messages)) from error
+    user.set_password(password)
+    try:
+        with transaction.atomic():
+            user.save(force_insert=True)
+    except IntegrityError as error:
+        raise InvalidInput("A user with this address exists.", param="email") from error
+    audit.record_event(
+        acting_user=acting_user,
+        action="staff_user.created",
+        object_type="user",
+        object_id=str(user.pk),
+        after={"email": email, "is_staff": True, "is_superuser": True},
+        address=address,
+    )
+    return user
 
 
 def touch_api_keys(last_used: Mapping[int, datetime]) -> int:

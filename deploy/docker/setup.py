@@ -1,6 +1,7 @@
 """``python -m deploy.docker.setup [--default-models] [--demo]``: prepare, once, and end.
 
-Migrates, then pulls the default models and makes the demo organizations if asked to.
+Migrates, pulls the default models if asked to, makes what an installation needs before
+its first request (``manage.py bootstrap``), and the demo organizations if asked to.
 Every step is idempotent: a run that was cut off is simply repeated.
 """
 
@@ -17,6 +18,7 @@ def commands(*, default_models: bool, demo: bool) -> list[tuple[str, ...]]:
     planned: list[tuple[str, ...]] = [("migrate", "--no-input")]
     if default_models or demo:
         planned.append(("pull_model", "--default"))
+    planned.append(("bootstrap",))
     if demo:
         planned.append(("create_demo",))
     return planned

@@ -145,9 +145,11 @@ def test_replica_names_differ_between_containers() -> None:
 
 def test_setup_migrates_first_and_makes_a_demo_only_when_asked() -> None:
     plain = setup.commands(default_models=False, demo=False)
-    assert plain == [("migrate", "--no-input")]
+    assert plain == [("migrate", "--no-input"), ("bootstrap",)]
     full = setup.commands(default_models=True, demo=True)
-    assert [command[0] for command in full] == ["migrate", "pull_model", "create_demo"]
+    assert [command[0] for command in full] == [
+        "migrate", "pull_model", "bootstrap", "create_demo"
+    ]  # fmt: skip
 
 
 def test_slim_image_installs_no_engine() -> None:

@@ -80,6 +80,7 @@ def hidden_modules() -> set[str]:
         "workers.control.tasks",
         "workers.engine.bootstep",
         "workers.engines.simulated",
+        "workers.management.commands.bootstrap",
         "workers.management.commands.create_demo",
         "inference.management.commands.pull_model",
         "deploy.docker.replica",

@@ -1,7 +1,7 @@
 """``manage.py create_demo``: something to try at once, and ``demo.env`` to try it with.
 
-Makes, once: default plans, two organizations with an owner and a key each, a staff
-user, deployments and prices of the default models. Run again it repairs: whatever
+Makes, once: what ``bootstrap`` makes for the default models, with their prices; two
+organizations with an owner and a key each; a staff user. Run again it repairs: whatever
 ``demo.env`` says that no longer works (a fresh database, a revoked key, a changed
 password, a lost file) is made anew, and the rest is left as people changed it.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import shlex
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -19,31 +20,21 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import transaction
 from django.utils import timezone
 
-from billing.actions import add_price
-from billing.models import Price
-from inference.actions import notify_registry_changed
-from inference.models import Deployment, ModelVersion
-from tenants import audit, keys
+from inference.models import ModelVersion
+from tenants import keys
 from tenants.actions import create_api_key, create_organization, create_project, revoke_api_key
 from tenants.authentication import get_principal
 from tenants.identifiers import random_text
-from tenants.models import ApiKey, Membership, Organization, Plan, Project, Role, User
+from tenants.models import ApiKey, Membership, Organization, Project, Role, User
+from workers.management.commands.bootstrap import (
+    DEMO_PRICES,
+    ensure_demo_prices,
+    ensure_deployments,
+    ensure_plans,
+)
 
 KEY_NAME = "Demo key"
 PASSWORD_LENGTH = 24
-# name, requests and tokens a minute, concurrent requests, tokens a month, fair share
-PLANS: tuple[tuple[str, str, int | None, int | None, int | None, int | None, int], ...] = (
-    ("free", "Free", 20, 20_000, 4, 1_000_000, 1),
-    ("pay-as-you-go", "Pay-as-you-go", 6_000, 2_000_000, 256, None, 4),
-    ("enterprise", "Enterprise", 60_000, 20_000_000, 2_048, None, 16),
-)
-DEFAULT_PLAN = "pay-as-you-go"
-# Micro-dollars a million tokens: input, cached input, output. In the range that
-# providers ask for models of this size.
-PRICES = {
-    "smollm2-135m-instruct": (20_000, 10_000, 40_000),
-    "all-minilm-l6-v2": (10_000, 10_000, 0),
-}
 OWNER_EMAIL = "owner@demo.localhost"
 OTHER_EMAIL = "owner@globex.localhost"
 STAFF_EMAIL = "staff@demo.localhost"
@@ -57,9 +48,11 @@ class Command(BaseCommand):
             raise CommandError("A demo with a superuser does not belong in production.")
         path = Path(settings.STATE_DIR) / "demo.env"
         known = read_exports(path)
-        create_plans()
-        create_deployments()
-        create_prices()
+        check_pulled(DEMO_PRICES)
+        ensure_plans(self.stdout.write)
+        # Not of every pulled model: `make up` has replicas of these two only.
+        ensure_deployments(self.stdout.write, only=DEMO_PRICES)
+        ensure_demo_prices(self.stdout.write)
         owner, owner_password = ensure_user(OWNER_EMAIL, known.get("SLUICE_OWNER_PASSWORD"))
         _, staff_password = ensure_user(
             STAFF_EMAIL, known.get("SLUICE_STAFF_PASSWORD"), is_staff=True
@@ -90,6 +83,12 @@ class Command(BaseCommand):
             self.stdout.write(f"Renewed, because the old ones did not work: {', '.join(renewed)}")
 
 
+def check_pulled(models: Iterable[str]) -> None:
+    for name in models:
+        if not ModelVersion.objects.filter(model__name=name).exclude(pulled_at=None).exists():
+            raise CommandError(f"{name} is not in the store: run manage.py pull_model --default.")
+
+
 # --- demo.env -------------------------------------------------------------------------------
 
 
@@ -114,64 +113,6 @@ def write_exports(path: Path, values: dict[str, str]) -> None:
         file.write("# Written by `make up`. For a shell:  . demo.env\n")
         file.writelines(lines)
     os.replace(scratch, path)
-
-
-# --- Plans, deployments, prices --------------------------------------------------------------
-
-
-@transaction.atomic
-def create_plans() -> None:
-    """The three plans, if staff made none and deleted none of these."""
-    if Plan.objects.exists():
-        return
-    for slug, name, requests, tokens, concurrent, monthly, weight in PLANS:
-        Plan.objects.create(
-            slug=slug,
-            name=name,
-            requests_per_minute=requests,
-            tokens_per_minute=tokens,
-            concurrent_requests=concurrent,
-            monthly_tokens=monthly,
-            fair_share_weight=weight,
-            is_default=slug == DEFAULT_PLAN,
-        )
-
-
-@transaction.atomic
-def create_deployments() -> None:
-    for name in PRICES:
-        version = (
-            ModelVersion.objects.filter(model__name=name)
-            .exclude(pulled_at=None)
-            .order_by("-created_at")
-            .first()
-        )
-        if version is None:
-            raise CommandError(f"{name} is not in the store: run manage.py pull_model --default.")
-        deployment, is_new = Deployment.objects.get_or_create(
-            name=name, defaults={"version": version, "max_replicas": 8}
-        )
-        if is_new:
-            audit.record_event(
-                acting_user=None,
-                action="deployment.created",
-                object_type="deployment",
-                object_id=deployment.name,
-                after={"version": str(version)},
-            )
-            notify_registry_changed()
-
-
-def create_prices() -> None:
-    for model, (per_input, per_cached, per_output) in PRICES.items():
-        if not Price.objects.filter(model=model).exists():
-            add_price(
-                model,
-                input_micros_per_million=per_input,
-                cached_input_micros_per_million=per_cached,
-                output_micros_per_million=per_output,
-                acting_user=None,
-            )
 
 
 # --- People and keys -----------------------------------------------------------------------------

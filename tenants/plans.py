@@ -1,0 +1,48 @@
+"""What a plan consists of, and the three that an installation begins with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class PlanTerms:
+    """The fields of ``Plan``; None sets no limit."""
+
+    slug: str
+    name: str
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    concurrent_requests: int | None = None
+    monthly_tokens: int | None = None
+    fair_share_weight: int = 1
+    is_default: bool = False
+
+
+DEFAULT_PLANS = (
+    PlanTerms(
+        slug="free",
+        name="Free",
+        requests_per_minute=20,
+        tokens_per_minute=20_000,
+        concurrent_requests=4,
+        monthly_tokens=1_000_000,
+    ),
+    PlanTerms(
+        slug="pay-as-you-go",
+        name="Pay-as-you-go",
+        requests_per_minute=6_000,
+        tokens_per_minute=2_000_000,
+        concurrent_requests=256,
+        fair_share_weight=4,
+        is_default=True,
+    ),
+    PlanTerms(
+        slug="enterprise",
+        name="Enterprise",
+        requests_per_minute=60_000,
+        tokens_per_minute=20_000_000,
+        concurrent_requests=2_048,
+        fair_share_weight=16,
+    ),
+)
