@@ -1,6 +1,6 @@
 # One machine, nothing but Python. `make up` brings the platform up; see README.md.
 #
-#   make up [PORT=8000] [DETACH=1] [CHAT_REPLICAS=1] [ENGINE=vllm|simulated]
+#   make up [PORT=8000] [DETACH=0|1] [CHAT_REPLICAS=1] [ENGINE=vllm|simulated]
 #   make down | status | logs [NAME=chat-1] [FOLLOW=0]
 #   make test | check | bench | install
 
@@ -22,7 +22,7 @@ PIP := $(RUN) -m pip install --disable-pip-version-check
 
 up: $(STAMP)
 	@$(RUN) -m deploy.local.libraries
-	@$(RUN) -m deploy.local up $(if $(filter-out 0,$(DETACH)),--detach)
+	@$(RUN) -m deploy.local up $(if $(DETACH),$(if $(filter-out 0,$(DETACH)),--detach,--no-detach))
 
 down: $(STAMP)
 	@$(RUN) -m deploy.local down

@@ -17,6 +17,7 @@ from api.chat_completions.wire import (
     to_json,
     usage_of,
 )
+from api.choices import gather_choices
 from api.errors import malformed
 from api.gateway import Gateway
 from api.parameters import output_limit, refuse, sampling_of
@@ -43,25 +44,14 @@ class ChatCall:
 
     async def whole(self, run: Run) -> bytes:
         """The ``chat.completion`` object."""
-        texts: list[list[str]] = [[] for _ in range(self.plan.n)]
-        logprobs: list[list[Logprob]] = [[] for _ in range(self.plan.n)]
-        reasons = [""] * self.plan.n
-        async for part in run.parts():
-            texts[part.index].append(part.output.text)
-            logprobs[part.index] += part.output.logprobs or []
-            reasons[part.index] = part.output.finish_reason
         choices = [
             {
                 "index": index,
-                "message": {
-                    "role": "assistant",
-                    "content": "".join(texts[index]),
-                    "refusal": None,
-                },
-                "logprobs": self._logprobs(logprobs[index]),
-                "finish_reason": reasons[index],
+                "message": {"role": "assistant", "content": choice.text, "refusal": None},
+                "logprobs": self._logprobs(choice.logprobs),
+                "finish_reason": choice.finish_reason,
             }
-            for index in range(self.plan.n)
+            for index, choice in enumerate(await gather_choices(run, self.plan.n))
         ]
         return to_json(
             {

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from api.chat_completions.wire import usage_of
+from api.choices import gather_choices
 from api.completions.wire import (
     MOST_PROMPTS,
     ChunkWriter,
@@ -24,7 +25,6 @@ from api.prompts import encode_inputs, split_inputs
 from api.resolve import resolve
 from api.run import Plan, Run
 from inference.models import Model
-from inference.wire import Logprob
 from tenants.principal import Principal
 
 ENDPOINT = "completions"
@@ -44,23 +44,16 @@ class CompletionCall:
 
     async def whole(self, run: Run) -> bytes:
         """The ``text_completion`` object."""
-        texts: list[list[str]] = [[] for _ in range(self._choices)]
-        logprobs: list[list[Logprob]] = [[] for _ in range(self._choices)]
-        reasons = [""] * self._choices
-        async for part in run.parts():
-            texts[part.index].append(part.output.text)
-            logprobs[part.index] += part.output.logprobs or []
-            reasons[part.index] = part.output.finish_reason
         choices = [
             {
                 "index": index,
-                "text": "".join(texts[index]),
+                "text": choice.text,
                 "logprobs": None
                 if self._logprobs is None
-                else LogprobWriter(self._logprobs).write(logprobs[index]),
-                "finish_reason": reasons[index],
+                else LogprobWriter(self._logprobs).write(choice.logprobs),
+                "finish_reason": choice.finish_reason,
             }
-            for index in range(self._choices)
+            for index, choice in enumerate(await gather_choices(run, self._choices))
         ]
         return to_json(
             {

@@ -18,7 +18,11 @@ def main() -> int:
     state_dir = files.state_dir_of(BASE_DIR)
     try:
         if arguments.command == "up":
-            return up(state_dir, is_detached=arguments.detach)
+            # A script goes on with the next line once it is ready; a person at a terminal
+            # sees the logs and stops everything with Ctrl-C.
+            is_script = not sys.stdout.isatty()
+            is_detached = is_script if arguments.detach is None else arguments.detach
+            return up(state_dir, is_detached=is_detached)
         if arguments.command == "down":
             return down(state_dir)
         if arguments.command == "logs":
@@ -36,7 +40,11 @@ def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m deploy.local", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     starting = commands.add_parser("up", help="start everything and wait for a first answer")
-    starting.add_argument("--detach", action="store_true", help="return once it is ready")
+    starting.add_argument(
+        "--detach",
+        action=argparse.BooleanOptionalAction,
+        help="return once it is ready; by default only where no terminal is attached",
+    )
     commands.add_parser("down", help="stop everything")
     commands.add_parser("status", help="a line a process")
     showing = commands.add_parser("logs", help="the end of the logs")
