@@ -87,23 +87,17 @@ def build_cast() -> Cast:
     staff = make_user("staff", is_staff=True, is_superuser=True)
     organization = actions.create_organization("Acme", acting_user=people["owner"])
     other = actions.create_organization("Other", acting_user=people["stranger"])
-    suspended = actions.create_organization(
-        "Suspended", acting_user=people["suspended"]
-    )
+    suspended = actions.create_organization("Suspended", acting_user=people["suspended"])
     for name, role in (
         ("admin", Role.ADMIN),
         ("member", Role.DEVELOPER),
         ("billing", Role.BILLING),
         ("viewer", Role.VIEWER),
     ):
-        Membership.objects.create(
-            organization=organization, user=people[name], role=role
-        )
+        Membership.objects.create(organization=organization, user=people[name], role=role)
     project = organization.projects.get()
     other_project = other.projects.get()
-    owner_key = actions.create_api_key(
-        project, "Owner's key", acting_user=people["owner"]
-    )
+    owner_key = actions.create_api_key(project, "Owner's key", acting_user=people["owner"])
     stranger_key = actions.create_api_key(
         other_project, "Stranger's key", acting_user=people["stranger"]
     )
