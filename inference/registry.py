@@ -111,7 +111,8 @@ class Registry:
         try:
             while True:
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._changed.wait(), REFRESH_S)
+                    async with asyncio.timeout(REFRESH_S):
+                        await self._changed.wait()
                 self._changed.clear()
                 try:
                     await self.refresh()

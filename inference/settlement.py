@@ -67,7 +67,8 @@ class Settlement:
             while self._waiting:
                 report = self._waiting[0]
                 try:
-                    await asyncio.wait_for(self._deliver(report), 5)
+                    async with asyncio.timeout(5):
+                        await self._deliver(report)
                 except (RedisError, OSError, TimeoutError):
                     await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311
                     delay = min(delay * 2, RETRY_S[1])
@@ -85,7 +86,8 @@ class Settlement:
         """Call when no request is left and ``run`` is cancelled."""
         while self._waiting:
             try:
-                await asyncio.wait_for(self._deliver(self._waiting[0]), 1)
+                async with asyncio.timeout(1):
+                    await self._deliver(self._waiting[0])
             except (RedisError, OSError, TimeoutError):
                 self._save()
                 return

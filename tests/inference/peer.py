@@ -8,12 +8,16 @@ kombu, heartbeats, writes deltas to mailboxes and reads aborts.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import queue
 import secrets
+import threading
 import time
 from types import TracebackType
 
+import redis
 import redis.asyncio
+from django.conf import settings
 from kombu import Connection
 from kombu.simple import SimpleQueue
 
@@ -35,7 +39,6 @@ class Peer:
         self.running = 0
         self.messages: list[list[Submission]] = []
         self._redis = client
-        self._beating: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Peer:
         self._connection = Connection(app.conf.broker_url)
@@ -43,7 +46,8 @@ class Peer:
             wire.queue_of(self.name), no_ack=True
         )
         self._queue.consumer.accept = {"application/x-msgpack"}
-        await self.come_alive()
+        self._heart = redis.Redis.from_url(settings.REDIS_URL)
+        self.come_alive()
         return self
 
     async def __aexit__(
@@ -53,6 +57,7 @@ class Peer:
         trace: TracebackType | None,
     ) -> None:
         await self.fall_silent()
+        self._heart.close()
         self._queue.close()
         self._connection.release()
 
@@ -71,35 +76,38 @@ class Peer:
             running=self.running,
         )
 
-    async def beat(self) -> None:
+    def beat(self) -> None:
         content = wire.encode(self.heartbeat())
-        await self._redis.xadd(wire.HEARTBEATS, {b"h": content}, maxlen=5_000)
+        self._heart.xadd(wire.HEARTBEATS, {b"h": content}, maxlen=5_000)
 
-    async def come_alive(self) -> None:
-        async def beat_for_ever() -> None:
-            while True:
-                await self.beat()
-                await asyncio.sleep(0.25)
+    def come_alive(self) -> None:
+        """Heartbeats come from a thread: a replica lives though a gateway's loop stands still."""
+        self._is_silent = threading.Event()
 
-        self._beating = asyncio.create_task(beat_for_ever())
+        def beat_for_ever(is_silent: threading.Event) -> None:
+            while not is_silent.is_set():
+                self.beat()
+                is_silent.wait(0.25)
+
+        self._beating = threading.Thread(target=beat_for_ever, args=[self._is_silent])
+        self._beating.start()
 
     async def fall_silent(self) -> None:
         """As if killed with -9: nothing more is said."""
-        if self._beating is not None:
-            self._beating.cancel()
-            await asyncio.gather(self._beating, return_exceptions=True)
+        self._is_silent.set()
+        await asyncio.to_thread(self._beating.join)
 
     async def restart(self) -> None:
         """A new life under the old name."""
         self.incarnation = secrets.token_hex(8)
         self.state = "ready"
         await self.fall_silent()
-        await self.come_alive()
+        self.come_alive()
 
     async def say_gone(self) -> None:
         self.state = "gone"
         await self.fall_silent()
-        await self.beat()
+        self.beat()
 
     # --- Work -------------------------------------------------------------------------
 

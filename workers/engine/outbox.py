@@ -78,7 +78,8 @@ class Outbox:
     async def drained(self, timeout_s: float) -> None:
         """Wait until everything is written, at most ``timeout_s``."""
         try:
-            await asyncio.wait_for(self._idle.wait(), timeout_s)
+            async with asyncio.timeout(timeout_s):
+                await self._idle.wait()
         except TimeoutError:
             log.warning("outbox.undelivered", extra={"gateways": len(self._pending)})
 
