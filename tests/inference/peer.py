@@ -8,7 +8,6 @@ kombu, heartbeats, writes deltas to mailboxes and reads aborts.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import queue
 import secrets
 import threading
