@@ -40,7 +40,9 @@ class Peer:
         self._redis = client
 
     async def __aenter__(self) -> Peer:
-        self._connection = Connection(app.conf.broker_url)
+        self._connection = Connection(
+            app.conf.broker_url, transport_options={"polling_interval": 0.1}
+        )
         self._queue: SimpleQueue = self._connection.SimpleQueue(
             wire.queue_of(self.name), no_ack=True
         )
@@ -125,7 +127,7 @@ class Peer:
         self.messages.append(batch)
         return batch
 
-    async def is_idle(self, for_s: float = 0.4) -> bool:
+    async def is_idle(self, for_s: float = 0.3) -> bool:
         """Whether no message comes within ``for_s``."""
         try:
             await self.take_batch(for_s)
