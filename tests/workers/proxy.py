@@ -9,7 +9,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 
 class Proxy:
-    """``url`` is Redis's through the proxy; ``cut`` and ``mend`` at will."""
+    """``url`` is Redis's through the proxy; ``cut``, ``hang`` and ``mend`` at will."""
 
     def __init__(self, url: str):
         self._there = urlsplit(url)
@@ -17,6 +17,7 @@ class Proxy:
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
         self._port = 0
+        self._is_hanging = False
 
     @property
     def url(self) -> str:
@@ -31,6 +32,7 @@ class Proxy:
     async def cut(self) -> None:
         """Drop every connection and refuse new ones."""
         assert self._server is not None
+        self._is_hanging = False
         self._server.close()
         for writer in list(self._writers):
             writer.transport.abort()
@@ -38,6 +40,17 @@ class Proxy:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._writers.clear()
+
+    def hang(self) -> None:
+        """Take what comes and pass nothing on, until the next ``cut``."""
+        self._is_hanging = True
+
+    async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65_536):
+            if not self._is_hanging:
+                writer.write(data)
+                await writer.drain()
+        writer.close()
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -51,20 +64,13 @@ class Proxy:
             )
             ends.add(far_writer)
             self._writers |= ends
-            await asyncio.gather(_copy(reader, far_writer), _copy(far_reader, writer))
+            await asyncio.gather(self._copy(reader, far_writer), self._copy(far_reader, writer))
         except (OSError, asyncio.CancelledError):
             pass  # cut, or the client left
         finally:
             self._writers -= ends
             for end in ends:
                 end.transport.abort()
-
-
-async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    while data := await reader.read(65_536):
-        writer.write(data)
-        await writer.drain()
-    writer.close()
 
 
 @asynccontextmanager

@@ -132,6 +132,23 @@ async def test_while_redis_is_away_nothing_is_lost_or_put_out_of_order(
     assert valkey.xlen(wire.WORKER_USAGE) == 1
 
 
+async def test_what_comes_while_a_write_hangs_goes_out_behind_it(
+    outbox: Outbox, gateways: Gateways, proxy: Proxy
+) -> None:
+    gateways.open("a")
+    outbox.put("a", delta(0))
+    await outbox.drained(10)
+    proxy.hang()
+    for offset in range(1, 20):
+        outbox.put("a", delta(offset))
+        await asyncio.sleep(0.005)
+    await proxy.cut()
+    await proxy.mend()
+    await outbox.drained(15)
+
+    assert gateways.offsets("a") == list(range(20))
+
+
 async def test_a_mailbox_that_comes_back_in_time_gets_everything(
     outbox: Outbox, gateways: Gateways, gone: list[str]
 ) -> None:
