@@ -17,6 +17,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+# Logins of one database. A process that is given some of them shall have no other: neither
+# the owner's beside the web's, nor one of the embedded server beside one of another.
+DATABASE_LOGINS = ("DATABASE_URL", "DATABASE_WEB_URL", "DATABASE_STAFF_URL")
 
 
 class SettingError(Exception):
@@ -158,4 +161,7 @@ class Environment:
 def load(base_dir: Path) -> Environment:
     """The process's environment over ``runtime.env`` of its state directory."""
     state_dir = Path(os.environ.get("SLUICE_STATE_DIR") or base_dir / ".sluice")
-    return Environment(os.environ, read_env_file(state_dir / "runtime.env"))
+    known = read_env_file(state_dir / "runtime.env")
+    if any(os.environ.get(name) or os.environ.get(f"{name}_FILE") for name in DATABASE_LOGINS):
+        known = {name: value for name, value in known.items() if name not in DATABASE_LOGINS}
+    return Environment(os.environ, known)

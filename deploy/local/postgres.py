@@ -7,6 +7,9 @@ clone below a private home), the data and a copy of the binaries live in
 ``/var/lib/sluice/<hash of the state directory>`` instead, and nothing existing is
 changed. The server listens on loopback TCP only and asks for a SCRAM password; roles
 are set up in single-user mode, so the superuser has no password and cannot log in.
+
+Three roles log in, each with a password of its own: the tables' owner, and those of the
+web and of staff, whom row-level security holds (docs/adr/0014-isolation-in-two-layers.md).
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ import pwd
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata, util
 from pathlib import Path
@@ -26,7 +29,14 @@ from typing import Any
 from deploy.local import files, processes
 from deploy.local.files import LOOPBACK, LocalError
 
-ROLE = DATABASE = "sluice"
+OWNER = DATABASE = "sluice"
+WEB, STAFF = "sluice_web", "sluice_staff"
+# Each role with the place of its password in postgres.json, and the setting of its address.
+LOGINS = {
+    OWNER: ("password", "DATABASE_URL"),
+    WEB: ("web_password", "DATABASE_WEB_URL"),
+    STAFF: ("staff_password", "DATABASE_STAFF_URL"),
+}
 SHARED_HOME = Path("/var/lib/sluice")
 START_TIMEOUT_S = 60  # crash recovery of a busy database is a matter of seconds
 STOP_TIMEOUT_S = 30
@@ -72,7 +82,7 @@ class Place:
 
 
 def start(state_dir: Path, *, may_move: bool = True) -> str:
-    """Start the server of ``state_dir`` (initialized on first use) and return its URL.
+    """Start the server of ``state_dir`` (initialized on first use); the owner's URL.
 
     Idempotent; recovers from a kill -9. The port is the one chosen first, unless
     another program has it and ``may_move``. Raises ``LocalError`` with the log's tail.
@@ -82,18 +92,32 @@ def start(state_dir: Path, *, may_move: bool = True) -> str:
     place = _place(state_dir)
     if not (place.data / "PG_VERSION").is_file():
         _initialize(place)
-    if not processes.works_in(_recorded_pid(place.data), place.data):
+    is_running = processes.works_in(_recorded_pid(place.data), place.data)
+    if is_running and _roles_without_password(state_dir):
+        _stop(place)  # roles that came with a later version are made while it is down
+        is_running = False
+    if not is_running:
         _launch(place, may_move)
-    config = files.read_json(_config_path(state_dir))
-    return f"postgresql://{ROLE}:{config['password']}@{LOOPBACK}:{config['port']}/{DATABASE}"
+    return addresses(state_dir)["DATABASE_URL"]
+
+
+def addresses(state_dir: Path) -> dict[str, str]:
+    """The setting and the URL of each role of a server that has been started."""
+    config = files.read_json(_config_path(state_dir.absolute()))
+    return {
+        setting: f"postgresql://{role}:{config[place]}@{LOOPBACK}:{config['port']}/{DATABASE}"
+        for role, (place, setting) in LOGINS.items()
+    }
 
 
 def stop(state_dir: Path) -> None:
     """Shut down cleanly (fast mode: open transactions roll back); nothing if not running."""
     state_dir = state_dir.absolute()
-    if pid(state_dir) is None:
-        return
-    place = _place(state_dir)
+    if pid(state_dir) is not None:
+        _stop(_place(state_dir))
+
+
+def _stop(place: Place) -> None:
     result = _run(
         place,
         "pg_ctl", "stop", "-D", str(place.data), "-m", "fast", "-w", "-t", str(STOP_TIMEOUT_S),
@@ -299,15 +323,41 @@ def _initialize(place: Place) -> None:
     fresh.rename(place.data)
 
 
-def _set_up_role(place: Place, password: str) -> None:
-    """Make role and database if they are missing and set the password, server stopped."""
-    commands = (
-        f"DO $$BEGIN IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{ROLE}')"
-        f" THEN CREATE ROLE {ROLE} LOGIN CREATEDB; END IF; END$$;\n"
-        f"ALTER ROLE {ROLE} PASSWORD '{password}';\n"
-    )
+def _roles_without_password(state_dir: Path) -> list[str]:
+    config = files.read_json(_config_path(state_dir))
+    return [role for role, (place, _) in LOGINS.items() if not config.get(place)]
+
+
+def _role_commands(passwords: Mapping[str, str]) -> str:
+    """What makes ``passwords``' roles, or makes them again what they should be.
+
+    Single-user mode takes one command a line. The owner may become either of the others
+    (its tools and tests do), staff may become the web role, which sees less; the web
+    role can become nobody.
+    """
+    lines = []
+    for role, password in passwords.items():
+        may = "CREATEDB" if role == OWNER else "NOCREATEDB"
+        lines += [
+            f"DO $$BEGIN IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{role}')"
+            f" THEN CREATE ROLE {role}; END IF; END$$;",
+            f"ALTER ROLE {role} LOGIN NOSUPERUSER NOBYPASSRLS NOCREATEROLE NOREPLICATION {may}"
+            f" PASSWORD '{password}';",
+        ]
+    if WEB in passwords:
+        # A session's running statement, values included, shows to others of its role.
+        lines.append(f"ALTER ROLE {WEB} SET track_activities = off;")
+    lines.append(f"GRANT {WEB}, {STAFF} TO {OWNER};")
+    lines.append(f"GRANT {WEB} TO {STAFF};")
+    return "\n".join([*lines, ""])
+
+
+def _set_up_roles(place: Place, passwords: Mapping[str, str]) -> None:
+    """Make roles and database if they are missing and set the passwords, server stopped."""
     single = ("postgres", "--single", "-D", str(place.data), "-c", "log_statement=none")
-    _run(place, *single, "postgres", text=commands)
+    said = _run(place, *single, "postgres", text=_role_commands(passwords)).stdout
+    if "ERROR:" in said:  # single-user mode goes on after an error, and ends with 0
+        raise LocalError(f"The roles of PostgreSQL could not be set up:\n{said.strip()}")
     names = _run(
         place,
         *single,
@@ -315,16 +365,17 @@ def _set_up_role(place: Place, password: str) -> None:
         text=f"SELECT datname FROM pg_database WHERE datname = '{DATABASE}';\n",
     )
     if f'"{DATABASE}"' not in names.stdout:
-        _run(place, *single, "postgres", text=f"CREATE DATABASE {DATABASE} OWNER {ROLE};\n")
+        _run(place, *single, "postgres", text=f"CREATE DATABASE {DATABASE} OWNER {OWNER};\n")
 
 
 def _launch(place: Place, may_move: bool) -> None:
     _clear_stale_pid(place.data)
     config = files.read_json(_config_path(place.state_dir))
-    if not config.get("password"):
-        config["password"] = files.new_secret()
-        # Written only once the database knows it: a start cut off here is repeated whole.
-        _set_up_role(place, config["password"])
+    if missing := _roles_without_password(place.state_dir):
+        passwords = {role: files.new_secret() for role in missing}
+        # Written only once the database knows them: a start cut off here is repeated whole.
+        _set_up_roles(place, passwords)
+        config |= {LOGINS[role][0]: password for role, password in passwords.items()}
     config["port"] = files.keep_port(config.get("port"), may_move)
     config["data"] = str(place.data)
     files.write_json(_config_path(place.state_dir), config)

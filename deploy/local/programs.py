@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,11 @@ EMBEDDING_DEPLOYMENT = "all-minilm-l6-v2"
 # uvicorn would install its own handlers; this leaves Django's as they are.
 UVICORN_LOGGING = Path(__file__).with_name("uvicorn-logging.json")
 WEB_GRACE_S = 30
+# The roles whose logins a process has. The tables' owner is none of them: it is for
+# `manage.py`, which migrates and makes the demo.
+WEB_LOGINS = ("DATABASE_WEB_URL", "DATABASE_STAFF_URL")
+WORKER_LOGINS = ("DATABASE_STAFF_URL",)
+_LOGINS = {"DATABASE_URL", *WEB_LOGINS, *WORKER_LOGINS}
 
 
 @dataclass(frozen=True)
@@ -58,12 +63,29 @@ def plan_processes(
         *((f"chat-{number}", CHAT_DEPLOYMENT) for number in range(1, choices.chat_replicas + 1)),
         ("embed-1", EMBEDDING_DEPLOYMENT),
     ]
+    worker = with_logins(environment, WORKER_LOGINS)
     return [
-        [_web(choices, environment)],
-        [_replica(state_dir, name, deployment, environment) for name, deployment in replicas],
-        [ProcessSpec("beat", (*_CELERY, "beat", "--pidfile="), environment, 10)],
-        [_control(state_dir, environment)],
+        [_web(choices, with_logins(environment, WEB_LOGINS))],
+        [_replica(state_dir, name, deployment, worker) for name, deployment in replicas],
+        [ProcessSpec("beat", (*_CELERY, "beat", "--pidfile="), worker, 10)],
+        [_control(state_dir, worker)],
     ]
+
+
+def with_logins(environment: Mapping[str, str], needed: Sequence[str]) -> dict[str, str]:
+    """``environment`` with no other login than those ``needed``.
+
+    Where an operator gave the owner's login alone, it stays: the process takes the
+    other roles on by SET ROLE, which holds mistakes but not SQL that means harm.
+    """
+    if not all(environment.get(name) for name in needed):
+        return dict(environment)
+    unneeded = _LOGINS.difference(needed)
+    return {
+        name: value
+        for name, value in environment.items()
+        if name.removesuffix("_FILE") not in unneeded
+    }
 
 
 _CELERY = (sys.executable, "-m", "celery", "-A", "config.celery")

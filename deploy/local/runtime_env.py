@@ -14,7 +14,7 @@ from pathlib import Path
 from config.env import read_env_file
 from deploy.local import files
 
-SECRETS = ("SECRET_KEY", "API_KEY_PEPPER", "CACHE_SALT_SECRET")
+SECRETS = ("SECRET_KEY", "API_KEY_PEPPER", "CACHE_SALT_SECRET", "FIELD_ENCRYPTION_KEY")
 
 
 def write_runtime_env(state_dir: Path, chosen: Mapping[str, str]) -> dict[str, str]:
@@ -33,7 +33,7 @@ def read_demo_env(state_dir: Path) -> dict[str, str]:
 
 
 def child_environment(state_dir: Path, runtime: Mapping[str, str]) -> dict[str, str]:
-    """The environment of every process: the caller's, over ``runtime``."""
+    """The environment of what `make up` runs: the caller's, over ``runtime``."""
     given = {name: value for name, value in os.environ.items() if value}
     return {
         **runtime,

@@ -141,11 +141,13 @@ def _start_services(
 ) -> dict[str, str]:
     chosen = {"SLUICE_URL": choices.url}
     for service in services.ALL:
+        given = service.given()
         if service.is_embedded:
             chosen[service.variable] = service.start(state_dir)
+            chosen |= service.addresses(state_dir)
             progress.say(f"{service.name} runs, process {service.pid(state_dir)}")
         else:
-            chosen[service.variable] = os.environ[service.variable]
+            chosen |= given
             progress.say(f"{service.name}: {service.variable} is set, nothing to start")
     values = runtime_env.write_runtime_env(state_dir, chosen)
     return runtime_env.child_environment(state_dir, values)
