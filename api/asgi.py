@@ -40,7 +40,7 @@ from api.models import handler as model_handler
 from api.run import Plan, Run
 from inference import metrics
 from inference.errors import InferenceError, NoReplica
-from tenants.errors import TenantError
+from tenants.errors import AccessDenied, TenantError
 from tenants.principal import Principal
 
 log = logging.getLogger(__name__)
@@ -74,9 +74,29 @@ ENDPOINTS: dict[str, Prepare] = {
 }
 
 
+# What a key must be allowed to call each (``tenants.permissions.KEY_SCOPES``).
+SCOPES = {
+    "/v1/chat/completions": "inference.chat",
+    "/v1/completions": "inference.completions",
+    "/v1/embeddings": "inference.embeddings",
+    "/v1/models": "models.read",
+}
+MANAGEMENT_PATH = "/v1/organization"
+
+
 def is_token_path(path: str) -> bool:
     """Whether ``token_path`` answers this path; everything else is Django's."""
+    if path == MANAGEMENT_PATH or path.startswith(MANAGEMENT_PATH + "/"):
+        return False
     return path.startswith("/v1/") or path in HTTP_SERVICE_PATHS
+
+
+def check_scope(principal: Principal, path: str) -> None:
+    """Whether the caller's key may call this endpoint at all."""
+    if principal.kind == "admin":
+        raise AccessDenied("Admin keys manage an organization; use a project's key here.")
+    if not principal.may(SCOPES[path]):
+        raise AccessDenied(f"This API key lacks the scope {SCOPES[path]}.")
 
 
 async def token_path(scope: Scope, receive: Receive, send: Send) -> None:
@@ -119,9 +139,17 @@ async def _answer(gateway: Gateway, request: Request, path: str, send: Send) -> 
 # --- Inference endpoints -----------------------------------------------------------------
 
 
-async def _infer(gateway: Gateway, request: Request, prepare: Prepare, send: Send) -> int:
-    principal = await gateway.authenticator.authenticate(request.header(b"authorization"))
+async def _caller(gateway: Gateway, request: Request) -> Principal:
+    principal = await gateway.authenticator.authenticate(
+        request.header(b"authorization"), request.address
+    )
     request.organization = principal.organization_public_id
+    return principal
+
+
+async def _infer(gateway: Gateway, request: Request, prepare: Prepare, send: Send) -> int:
+    principal = await _caller(gateway, request)
+    check_scope(principal, request.scope["path"])
     body = await request.json_body()
     if gateway.is_draining or gateway.requests > settings.MAX_IN_FLIGHT:
         raise NoReplica("This server is at its capacity. Try again shortly.")
@@ -226,11 +254,12 @@ async def _plain(gateway: Gateway, request: Request, path: str) -> Response:
         return await _service(gateway, request, path)
     if path == "/v1/models" or path.startswith("/v1/models/"):
         _check_method(request, "GET")
-        principal = await gateway.authenticator.authenticate(request.header(b"authorization"))
-        request.organization = principal.organization_public_id
+        principal = await _caller(gateway, request)
+        check_scope(principal, "/v1/models")
         if path == "/v1/models":
-            return json_response(model_handler.list_models(gateway))
-        return json_response(model_handler.get_model(gateway, path.removeprefix("/v1/models/")))
+            return json_response(model_handler.list_models(gateway, principal))
+        name = path.removeprefix("/v1/models/")
+        return json_response(model_handler.get_model(gateway, principal, name))
     raise UnknownPath(f"Unknown request URL: {request.scope['method']} {path[:200]}.")
 
 

@@ -13,6 +13,7 @@ from django.conf import settings
 
 from api.errors import MalformedBody
 from inference.errors import InvalidRequest, RequestTimedOut
+from tenants import addresses
 
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -26,6 +27,19 @@ EVENT_STREAM = [
     # nginx would otherwise gather tokens into pages.
     (b"x-accel-buffering", b"no"),
 ]
+
+
+def client_address_of(scope: Scope) -> str | None:
+    """Of an HTTP or WebSocket scope; None for a socket without addresses."""
+    client = scope.get("client")
+    if client is None:
+        return None
+    proxies = addresses.parse_proxies(tuple(settings.TRUSTED_PROXIES))
+    if not proxies or not addresses.is_trusted(client[0], proxies):
+        return str(client[0])
+    # Several headers are one list, in their order.
+    forwarded = b",".join(value for name, value in scope["headers"] if name == b"x-forwarded-for")
+    return addresses.client_address(client[0], forwarded.decode("latin-1"), proxies)
 
 
 class BodyTooLarge(InvalidRequest):
@@ -55,6 +69,11 @@ class Request:
             if key == name:
                 return bytes(value)
         return None
+
+    @property
+    def address(self) -> str | None:
+        """The client's address, as far as trusted proxies tell it."""
+        return client_address_of(self.scope)
 
     async def json_body(self) -> bytes:
         """The whole body, bounded in size and time."""

@@ -4,10 +4,19 @@ from __future__ import annotations
 
 from api.gateway import Gateway
 from inference.errors import InvalidRequest
-from inference.registry import ModelEntry, Served
+from inference.registry import ModelEntry, Served, model_not_found
 from tenants.principal import Principal
 
 MOST_FALLBACKS = 4
+
+
+def find_model(gateway: Gateway, name: str, principal: Principal) -> ModelEntry:
+    """The model of this name or alias; one that is not for the caller is not found."""
+    snapshot = gateway.registry.snapshot
+    entry = snapshot.find(name)
+    if not principal.may_use(entry.name) or not snapshot.usable(entry, principal.organization):
+        raise model_not_found(name)
+    return entry
 
 
 def resolve(
@@ -18,7 +27,7 @@ def resolve(
     The fallback is chosen before tokens are counted, because it counts its own.
     """
     snapshot = gateway.registry.snapshot
-    entry = snapshot.find(name)
+    entry = find_model(gateway, name, principal)
     if entry.kind != kind:
         raise InvalidRequest(f"The model `{name}` does not serve this endpoint.", param="model")
     chosen = entry
@@ -26,7 +35,7 @@ def resolve(
         if gateway.dispatcher.has_replica(served.deployment for served in chosen.deployments):
             break
         fallback = snapshot.models.get(chosen.fallback or "")
-        if fallback is None or fallback.kind != kind:
+        if fallback is None or fallback.kind != kind or not principal.may_use(fallback.name):
             chosen = entry
             break
         chosen = fallback

@@ -12,9 +12,11 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
 import msgspec
 from celery import Celery
-from celery.signals import setup_logging
+from celery.signals import beat_init, celeryd_init, setup_logging
 from kombu import Queue
 from kombu.serialization import register
+
+from tenants.scope import Login, Scope, set_process_scope
 
 register(  # type: ignore[no-untyped-call]
     "msgpack",
@@ -30,6 +32,13 @@ app = Celery("sluice")
 @setup_logging.connect
 def _keep_django_logging(**_: object) -> None:
     """Django has configured logging already; Celery must not replace it."""
+
+
+@celeryd_init.connect
+@beat_init.connect
+def _act_as_staff(**_: object) -> None:
+    """Background work is for every tenant; the web process, which imports this too, is not."""
+    set_process_scope(Scope(login=Login.STAFF))
 
 
 def _configure() -> None:

@@ -72,10 +72,10 @@ class DeploymentPage(RegistryAdmin):
         "traffic_weight",
         "is_enabled",
     )
-    list_select_related = ("version__model",)
+    list_select_related = ("version__model", "dedicated_to")
     list_filter = ("is_enabled", "region", "batching_profile")
     search_fields = ("name", "version__model__name")
-    autocomplete_fields = ("version",)
+    autocomplete_fields = ("version", "dedicated_to")
     readonly_fields = ("created_at",)
 
 

@@ -7,6 +7,8 @@ from typing import ClassVar
 from django.core.validators import MinValueValidator, RegexValidator
 from django.db import models
 
+from tenants.models import Organization
+
 
 class Model(models.Model):
     """A name that clients may ask for."""
@@ -114,6 +116,15 @@ class Deployment(models.Model):
     )
     traffic_weight = models.PositiveSmallIntegerField(
         default=100, help_text="Share of the model's requests; 0 takes none."
+    )
+    # Its replicas run nobody else's requests; staff choose among plans that allow it.
+    dedicated_to = models.ForeignKey(
+        Organization,
+        on_delete=models.PROTECT,
+        null=True,
+        blank=True,
+        related_name="dedicated_deployments",
+        help_text="Kept for this organization; empty serves everybody.",
     )
     is_enabled = models.BooleanField(default=True)
     created_at = models.DateTimeField(auto_now_add=True)

@@ -48,6 +48,14 @@ class Served:
     max_context_tokens: int
     embedding_dimensions: int | None
     renderer: PromptRenderer
+    dedicated_to: int | None = None  # the organization it is kept for
+
+
+def model_not_found(name: str) -> ModelNotFound:
+    """The same for a model that is absent and for one that is not for the caller."""
+    return ModelNotFound(
+        f"The model `{name[:120]}` does not exist or you do not have access to it."
+    )
 
 
 @dataclass(frozen=True)
@@ -69,10 +77,13 @@ class Snapshot:
         """A served model by its name or an alias of it, or ModelNotFound."""
         entry = self.models.get(self.aliases.get(name, name))
         if entry is None:
-            raise ModelNotFound(
-                f"The model `{name[:120]}` does not exist or you do not have access to it."
-            )
+            raise model_not_found(name)
         return entry
+
+    def usable(self, entry: ModelEntry, organization: int) -> list[Served]:
+        """Deployments that this organization may use: its dedicated ones lead."""
+        usable = [s for s in entry.deployments if s.dedicated_to in (None, organization)]
+        return sorted(usable, key=lambda served: served.dedicated_to is None)
 
     def resolve(self, entry: ModelEntry, organization: int) -> list[Served]:
         """The deployments for this organization's request, best first.
@@ -80,10 +91,16 @@ class Snapshot:
         Traffic weights split organizations, not requests: one organization stays
         with one version while weights stay. The others follow as fallbacks.
         """
-        weighted = [served for served in entry.deployments if served.traffic_weight > 0]
+        usable = self.usable(entry, organization)
+        own = [served for served in usable if served.dedicated_to is not None]
+        shared = [served for served in usable if served.dedicated_to is None]
+        return own + self._split(entry, shared, organization)
+
+    def _split(self, entry: ModelEntry, shared: list[Served], organization: int) -> list[Served]:
+        weighted = [served for served in shared if served.traffic_weight > 0]
         total = sum(served.traffic_weight for served in weighted)
         if len(weighted) < 2:
-            return list(weighted or entry.deployments)
+            return weighted or shared
         digest = hashlib.blake2b(f"{entry.name}:{organization}".encode(), digest_size=8).digest()
         point = int.from_bytes(digest, "big") % total
         for served in weighted:
@@ -171,6 +188,7 @@ class Registry:
             name=row.name,
             version=version.pk,
             version_label=f"{version.model.name}@{version.version}",
+            dedicated_to=row.dedicated_to_id,
             region=row.region,
             batching_profile=row.batching_profile,
             traffic_weight=row.traffic_weight,

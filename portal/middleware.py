@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 
-from portal import addresses
 from portal.views import errors
+from tenants import addresses, scope
 from tenants.errors import TenantError
 
+ADMIN_PATH = "/admin/"
 Handler = Callable[[HttpRequest], HttpResponse]
 
 # No header can set a META entry without the HTTP_ prefix, so only we write this one.
@@ -66,6 +68,25 @@ class SecurityPolicyMiddleware:
             "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
         )
         return response
+
+
+class TenantScopeMiddleware:
+    """A page sees what its visitor may: staff pages every tenant, others one's own."""
+
+    def __init__(self, get_response: Handler):
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        with self._scope_of(request):
+            return self.get_response(request)
+
+    def _scope_of(self, request: HttpRequest) -> AbstractContextManager[None]:
+        user = request.user
+        # The same resolution that chooses the view: no header decides.
+        is_staff_page = request.path_info.startswith(ADMIN_PATH)
+        if is_staff_page and user.is_authenticated and user.is_staff and user.is_active:
+            return scope.for_staff()
+        return scope.for_user(user.pk if user.is_authenticated else None)
 
 
 class TenantErrorMiddleware:

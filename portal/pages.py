@@ -11,7 +11,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import render
 from django.views.decorators.cache import never_cache
 
-from tenants import access
+from tenants import access, scope
 from tenants.models import Membership, User
 
 LAST_ORGANIZATION = "last_organization"
@@ -33,7 +33,8 @@ def organization_page(permission: str) -> Callable[[PageView], PageView]:
             membership = access.access_membership(user_of(request), organization_id, permission)
             if request.session.get(LAST_ORGANIZATION) != organization_id:
                 request.session[LAST_ORGANIZATION] = organization_id
-            return view(request, membership, **kwargs)
+            with scope.for_organization(membership.organization_id):
+                return view(request, membership, **kwargs)
 
         return page
 

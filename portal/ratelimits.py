@@ -18,8 +18,8 @@ from django.http import HttpRequest, HttpResponseBase
 from django_ratelimit.core import get_usage
 from redis.exceptions import RedisError
 
-from portal.addresses import rate_limit_group
 from portal.views import errors
+from tenants.addresses import rate_limit_group
 
 log = logging.getLogger("portal.ratelimits")
 

@@ -1,5 +1,26 @@
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
 from django.apps import AppConfig
+from django.db.models.signals import post_migrate
 
 
 class TenantsConfig(AppConfig):
     name = "tenants"
+    web_grants: ClassVar = {
+        "plan": "SELECT",
+        "planmodellimit": "SELECT",
+        "auditevent": "SELECT, INSERT",
+        "auditchain": "",
+    }
+
+    def ready(self) -> None:
+        post_migrate.connect(_apply_grants, dispatch_uid="tenants.isolation")
+
+
+def _apply_grants(app_config: AppConfig, **_: Any) -> None:
+    """Not in a migration: tables of other packages come and change with theirs."""
+    from tenants import isolation
+
+    isolation.apply_grants(app_config)

@@ -13,7 +13,9 @@ import hmac
 import logging
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 import psycopg
@@ -22,11 +24,19 @@ from cachetools import LRUCache
 from django.conf import settings
 from django.db import Error as DatabaseError
 from django.db import connection
+from django.utils import timezone
 
-from tenants import keys
+from tenants import keys, networks, scope
 from tenants.actions import CHANNEL
-from tenants.errors import InvalidApiKey, OrganizationSuspended, TenantError
-from tenants.models import ApiKey, LimitFields
+from tenants.errors import (
+    AddressNotAllowed,
+    InvalidApiKey,
+    OrganizationSuspended,
+    TenantError,
+)
+from tenants.key_addresses import KeyAddresses
+from tenants.models import ApiKey, LimitFields, Organization, PlanModelLimit, ProjectModelLimit
+from tenants.postgres.listening import listener_parameters
 from tenants.principal import Limits, Principal
 
 log = logging.getLogger(__name__)
@@ -81,25 +91,34 @@ class Authenticator:
         self._refused: LRUCache[bytes, float] = LRUCache(REFUSED_ENTRIES)
         self._ttl_s = UNLISTENED_TTL_S
         self._epoch = 0  # rises with every notice; a look-up older than it is not cached
+        self.addresses = KeyAddresses()
 
-    async def authenticate(self, header: bytes | None) -> Principal:
-        """The caller, or InvalidApiKey / OrganizationSuspended / AuthenticationUnavailable."""
+    async def authenticate(self, header: bytes | None, address: str | None = None) -> Principal:
+        """The caller, or one of the room's errors of status 401, 403 and 503.
+
+        ``address`` is the client's, as far as trusted proxies tell it.
+        """
+        principal = _checked(await self._find(header), address)
+        if address is not None:
+            self.addresses.note(principal, address)
+        return principal
+
+    async def _find(self, header: bytes | None) -> Principal:
         text = parse_bearer(header)
         digest = keys.digest(text, self._pepper)
         now = time.monotonic()
         known = self._known.get(digest)
         if known is not None and now - known[0] < self._ttl_s:
-            return _checked(known[1])
+            return known[1]
         refused_at = self._refused.get(digest)
         if refused_at is not None and now - refused_at < REFUSED_TTL_S:
             raise InvalidApiKey(_BAD_KEY)
         try:
-            principal = await self._look_up(text, digest, now)
+            return await self._look_up(text, digest, now)
         except AuthenticationUnavailable:
             if known is None or now - known[0] > UNCHECKED_TTL_S:
                 raise
-            principal = known[1]
-        return _checked(principal)
+            return known[1]
 
     async def _look_up(self, text: str, digest: bytes, now: float) -> Principal:
         epoch = self._epoch
@@ -156,7 +175,7 @@ async def listen(
     while True:
         try:
             async with await psycopg.AsyncConnection.connect(
-                **_listener_parameters(), autocommit=True
+                **listener_parameters(), autocommit=True
             ) as listener:
                 await listener.execute(f'LISTEN "{channel}"')
                 on_connected(True)
@@ -170,40 +189,43 @@ async def listen(
         delay = min(delay * 2, LISTENER_BACKOFF_S[1])
 
 
-def _listener_parameters() -> dict[str, Any]:
-    database: dict[str, Any] = settings.DATABASES["default"]
-    parameters = {
-        "dbname": database["NAME"],
-        "user": database["USER"],
-        "password": database["PASSWORD"],
-        "host": database["HOST"],
-        "port": database["PORT"],
-        "connect_timeout": int(settings.DATABASE_TIMEOUT_S) or 1,
-        # A cut network must show as a lost connection within seconds.
-        "keepalives_idle": 2,
-        "keepalives_interval": 1,
-        "keepalives_count": 3,
-    }
-    return {name: value for name, value in parameters.items() if value not in ("", None)}
-
-
 def get_principal(lookup: str, digest: bytes) -> Principal | None:
-    """The principal of a live key whose HMAC is ``digest``; one query."""
+    """The principal of a live key whose HMAC is ``digest``: one query to find the key in
+    the scope of its lookup part alone, four more in its organization's if it is right."""
     try:
-        key = (
-            ApiKey.objects.select_related("organization__plan", "project")
-            .filter(lookup=lookup, revoked_at=None, project__archived_at=None)
-            .first()
-        )
+        with scope.for_key(lookup):
+            found = ApiKey.objects.filter(revoked_at=None).first()
+        if not _is_right(found, lookup, digest):
+            return None
+        assert found is not None
+        with scope.for_organization(found.organization_id):
+            return _principal_of(found, lookup)
     finally:
         connection.close()  # back to the pool: this thread has no request to end it
-    stored = bytes(key.secret_hmac) if key is not None else b"\0" * 32
-    if not hmac.compare_digest(stored, digest) or key is None or not key.is_live:
+
+
+def _is_right(key: ApiKey | None, lookup: str, digest: bytes) -> bool:
+    """Compares in constant time, also when there is no key to compare with."""
+    stored, is_in_time = b"\0" * 32, False
+    if key is not None and key.lookup == lookup:
+        stored, is_in_time = bytes(key.secret_hmac), True
+    elif key is not None and key.previous_lookup == lookup:
+        stored = bytes(key.previous_secret_hmac or stored)
+        is_in_time = key.previous_expires_at is not None and (
+            key.previous_expires_at > timezone.now()
+        )
+    return hmac.compare_digest(stored, digest) and is_in_time and key is not None and key.is_live
+
+
+def _principal_of(found: ApiKey, lookup: str) -> Principal | None:
+    key = ApiKey.objects.select_related("organization__plan", "project").get(pk=found.pk)
+    organization, plan, project = key.organization, key.organization.plan, key.project
+    if project is not None and project.archived_at is not None:
         return None
-    organization, plan = key.organization, key.organization.plan
+    ends = [moment for moment in (key.expires_at, _overlap_end(found, lookup)) if moment]
     return Principal(
         api_key=key.pk,
-        project=key.project_id,
+        project=key.project_id or 0,
         organization=organization.pk,
         organization_public_id=organization.public_id,
         fair_share_weight=plan.fair_share_weight,
@@ -212,24 +234,56 @@ def get_principal(lookup: str, digest: bytes) -> Principal | None:
         screening_policy=organization.screening_policy,
         response_cache_ttl_s=organization.response_cache_ttl_s,
         is_suspended=organization.is_suspended,
-        key_expires_at=key.expires_at.timestamp() if key.expires_at else None,
-        organization_limits=_limits(plan),
+        key_expires_at=min(ends).timestamp() if ends else None,
+        organization_limits=_organization_limits(organization),
+        project_limits=_limits(project) if project else Limits(),
         key_limits=_limits(key),
+        organization_model_limits=_by_model(PlanModelLimit.objects.filter(plan=plan)),
+        project_model_limits=_by_model(ProjectModelLimit.objects.filter(project=project)),
+        credit_granted_micros=organization.credit_granted_micros
+        if organization.is_prepaid
+        else None,
+        kind=key.kind,
+        scopes=frozenset(key.scopes),
+        allowed_networks=tuple(key.allowed_networks),
+        allowed_models=tuple(
+            frozenset(names)
+            for names in (key.allowed_models, project.allowed_models if project else [])
+            if names
+        ),
+        denied_models=frozenset(project.denied_models if project else []),
     )
+
+
+def _overlap_end(key: ApiKey, lookup: str) -> datetime | None:
+    """When the presented secret ends, if it is the one before a rotation."""
+    return key.previous_expires_at if lookup == key.previous_lookup else None
+
+
+def _organization_limits(organization: Organization) -> Limits:
+    """The organization's own where its plan allows them and they are set, else the plan's."""
+    plan = _limits(organization.plan)
+    if not organization.plan.allows_custom_limits:
+        return plan
+    own = {name: getattr(organization, name) for name in Limits.__dataclass_fields__}
+    return replace(plan, **{name: value for name, value in own.items() if value is not None})
 
 
 def _limits(row: LimitFields) -> Limits:
-    return Limits(
-        requests_per_minute=row.requests_per_minute,
-        tokens_per_minute=row.tokens_per_minute,
-        concurrent_requests=row.concurrent_requests,
-        monthly_tokens=row.monthly_tokens,
-    )
+    return Limits(**{name: getattr(row, name) for name in Limits.__dataclass_fields__})
 
 
-def _checked(principal: Principal) -> Principal:
+def _by_model(rows: Iterable[PlanModelLimit | ProjectModelLimit]) -> dict[str, Limits]:
+    return {row.model: _limits(row) for row in rows}
+
+
+def _checked(principal: Principal, address: str | None) -> Principal:
     if principal.key_expires_at is not None and principal.key_expires_at <= time.time():
         raise InvalidApiKey(_BAD_KEY)
+    if principal.allowed_networks and not (
+        address and networks.is_within(address, principal.allowed_networks)
+    ):
+        raise AddressNotAllowed("This API key cannot be used from your address.")
     if principal.is_suspended:
         raise OrganizationSuspended(
             "This organization is suspended. Its owner can find out why in the portal."

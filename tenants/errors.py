@@ -31,6 +31,14 @@ class OrganizationSuspended(TenantError):
     kind = "permission_error"
 
 
+class AddressNotAllowed(TenantError):
+    """The key's network list does not hold the caller's address."""
+
+    status = 403
+    code = "ip_not_authorized"
+    kind = "permission_error"
+
+
 class AccessDenied(TenantError):
     """The caller's role does not allow this."""
 
@@ -50,11 +58,22 @@ class InvalidInput(TenantError):
     code = "invalid_value"
 
 
+class InvitationInvalid(TenantError):
+    """The link was used, withdrawn, has expired, never existed, or is another person's."""
+
+    status = 410
+    code = "invitation_invalid"
+
+
 class AlreadyDone(TenantError):
     """The write was made before, under the same identifier; nothing was changed now."""
 
     status = 409
     code = "already_done"
+
+
+# Limits that waiting a moment does not help: OpenAI's clients are told by another code.
+QUOTAS = frozenset({"monthly_tokens", "monthly_budget", "prepaid_credit"})
 
 
 class LimitExceeded(TenantError):
@@ -65,18 +84,27 @@ class LimitExceeded(TenantError):
     kind = "rate_limit_error"
 
     def __init__(
-        self, message: str, *, limit: str, retry_after_s: float | None, headers: RateHeaders
+        self,
+        message: str,
+        *,
+        limit: str,
+        subject: str,
+        model: str | None = None,
+        retry_after_s: float | None,
+        headers: RateHeaders,
     ):
         super().__init__(message)
         self.limit = limit
+        self.subject = subject  # organization, project or API key
+        self.model = model  # for a limit of one model only
         self.retry_after_s = retry_after_s
         self.headers = headers
-        if limit == "monthly_tokens":
+        if limit in QUOTAS:
             self.code = self.kind = "insufficient_quota"
 
 
 class AdmissionUnavailable(TenantError):
-    """Redis did not answer; a request that cannot be limited is not admitted."""
+    """A limit could not be checked that must be; a request past it might never be paid."""
 
     status = 503
     code = "service_unavailable"

@@ -22,3 +22,31 @@ def new_project_id() -> str:
 
 def new_key_id() -> str:
     return "key_" + random_text(16)
+
+
+def new_user_id() -> str:
+    return "user_" + random_text(16)
+
+
+def new_service_account_id() -> str:
+    return "svc_" + random_text(16)
+
+
+def new_invitation_id() -> str:
+    return "invite_" + random_text(16)
+
+
+def new_group_id() -> str:
+    return "group_" + random_text(16)
+
+
+def new_role_id() -> str:
+    return "role_" + random_text(16)
+
+
+def new_identity_provider_id() -> str:
+    return "idp_" + random_text(16)
+
+
+def new_audit_event_id() -> str:
+    return "audit_" + random_text(16)

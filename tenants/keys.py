@@ -1,7 +1,7 @@
 """API key secrets: how they look, and how they are stored.
 
-``sk-proj-`` + 12 characters of lookup + 40 of secret (238 random bits). The
-lookup part finds the row; HMAC-SHA-256 of the whole text under the pepper is
+A prefix that tells the kind (``sk-proj-``, ``sk-svcacct-``, ``sk-admin-``) + 12
+characters of lookup + 40 of secret (238 random bits). The lookup part finds the row; HMAC-SHA-256 of the whole text under the pepper is
 compared in constant time. Pure functions, no database.
 """
 
@@ -12,10 +12,12 @@ from dataclasses import dataclass
 
 from tenants.identifiers import ALPHABET, random_text
 
-PREFIX = "sk-proj-"
+# By kind of key (``ApiKey.Kind``); OpenAI's own prefixes, which scanners know.
+PREFIXES = {"project": "sk-proj-", "service_account": "sk-svcacct-", "admin": "sk-admin-"}
 LOOKUP_LENGTH = 12
 SECRET_LENGTH = 40
-_TOTAL = len(PREFIX) + LOOKUP_LENGTH + SECRET_LENGTH
+_BODY = LOOKUP_LENGTH + SECRET_LENGTH
+_PREFIXES = frozenset(PREFIXES.values())
 _ALLOWED = frozenset(ALPHABET)
 
 
@@ -37,17 +39,15 @@ def digest(text: str, pepper: str) -> bytes:
     return hmac.digest(pepper.encode(), text.encode(), "sha256")
 
 
-def new_secret(pepper: str) -> NewSecret:
+def new_secret(pepper: str, kind: str = "project") -> NewSecret:
     lookup = random_text(LOOKUP_LENGTH)
-    text = PREFIX + lookup + random_text(SECRET_LENGTH)
+    text = PREFIXES[kind] + lookup + random_text(SECRET_LENGTH)
     return NewSecret(text=text, lookup=lookup, digest=digest(text, pepper))
 
 
 def lookup_of(text: str) -> str | None:
-    """The lookup part of a well-formed key, else None."""
-    if len(text) != _TOTAL or not text.startswith(PREFIX):
-        return None
-    body = text[len(PREFIX) :]
-    if not _ALLOWED.issuperset(body):
+    """The lookup part of a well-formed key of any kind, else None."""
+    body = text[-_BODY:]
+    if text[:-_BODY] not in _PREFIXES or not _ALLOWED.issuperset(body):
         return None
     return body[:LOOKUP_LENGTH]

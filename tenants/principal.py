@@ -1,8 +1,9 @@
-"""Who a request comes from and what limits apply: one frozen value, read once."""
+"""Who a request comes from, what they may do and what limits apply: one frozen value, read once."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -10,14 +11,24 @@ class Limits:
     """Limits of one subject; None sets none. Tokens are prompt plus output."""
 
     requests_per_minute: int | None = None
+    requests_per_hour: int | None = None
+    requests_per_day: int | None = None
     tokens_per_minute: int | None = None
+    tokens_per_day: int | None = None
     concurrent_requests: int | None = None
     monthly_tokens: int | None = None
+    monthly_budget_micros: int | None = None
+
+
+NO_LIMITS = Limits()
 
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """An authenticated API key with its project, organization and plan."""
+    """An authenticated API key with its project, organization and plan.
+
+    An admin key has no project (0): it manages and never infers.
+    """
 
     api_key: int
     project: int
@@ -30,5 +41,25 @@ class Principal:
     response_cache_ttl_s: int
     is_suspended: bool
     key_expires_at: float | None  # Unix seconds
-    organization_limits: Limits
-    key_limits: Limits
+    organization_limits: Limits = NO_LIMITS
+    project_limits: Limits = NO_LIMITS
+    key_limits: Limits = NO_LIMITS
+    # By the model's public name: of the plan, counted for the organization; of the project.
+    organization_model_limits: Mapping[str, Limits] = field(default_factory=dict)
+    project_model_limits: Mapping[str, Limits] = field(default_factory=dict)
+    credit_granted_micros: int | None = None  # None: postpaid
+    kind: str = "project"  # ApiKey.Kind
+    scopes: frozenset[str] = frozenset()  # empty: all that its kind may
+    allowed_networks: tuple[str, ...] = ()  # empty: from everywhere
+    # Each non-empty set must hold a model for it to be used: the key's, the project's.
+    allowed_models: tuple[frozenset[str], ...] = ()
+    denied_models: frozenset[str] = frozenset()
+
+    def may_use(self, model: str) -> bool:
+        """Whether key and project allow a model, by its public name."""
+        return model not in self.denied_models and all(
+            model in allowed for allowed in self.allowed_models
+        )
+
+    def may(self, scope: str) -> bool:
+        return self.kind != "admin" and (not self.scopes or scope in self.scopes)

@@ -7,20 +7,27 @@ from typing import Any
 import msgspec
 
 from api.gateway import Gateway
+from api.resolve import find_model
 from inference.errors import ModelNotFound
 from inference.registry import ModelEntry
+from tenants.principal import Principal
 
 
-def list_models(gateway: Gateway) -> bytes:
-    entries = gateway.registry.snapshot.models.values()
+def list_models(gateway: Gateway, principal: Principal) -> bytes:
+    snapshot = gateway.registry.snapshot
+    entries = [
+        entry
+        for entry in snapshot.models.values()
+        if principal.may_use(entry.name) and snapshot.usable(entry, principal.organization)
+    ]
     return msgspec.json.encode({"object": "list", "data": [_model(entry) for entry in entries]})
 
 
-def get_model(gateway: Gateway, name: str) -> bytes:
+def get_model(gateway: Gateway, principal: Principal, name: str) -> bytes:
     """The model of this name or alias, or ModelNotFound."""
     if not name:
         raise ModelNotFound("The model's name is missing.")
-    return msgspec.json.encode(_model(gateway.registry.snapshot.find(name)))
+    return msgspec.json.encode(_model(find_model(gateway, name, principal)))
 
 
 def _model(entry: ModelEntry) -> dict[str, Any]:

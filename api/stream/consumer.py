@@ -29,12 +29,14 @@ from channels.generic.websocket import AsyncWebsocketConsumer
 from django.conf import settings
 from msgspec import Meta
 
-from api.asgi import ENDPOINTS
+from api.asgi import ENDPOINTS, check_scope
 from api.errors import INTERNAL, ApiError, api_error, malformed
 from api.gateway import current_gateway
+from api.http import client_address_of
 from api.run import Run
 from inference.errors import InferenceError, InvalidRequest, NoReplica, Overloaded
 from tenants.errors import InvalidApiKey, TenantError
+from tenants.principal import Principal
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +63,7 @@ class StreamConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
         self._running: dict[str, asyncio.Task[None]] = {}
         self._authorization = self._header(b"authorization")
         try:
-            await current_gateway().authenticator.authenticate(self._authorization)
+            await self._authenticate()
         except TenantError as error:
             # Accept first: a refused handshake would reach the client as a bare 403.
             await self.accept()
@@ -69,6 +71,11 @@ class StreamConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
             await self.close(UNAUTHORIZED_CLOSE)
             return
         await self.accept()
+
+    async def _authenticate(self) -> Principal:
+        return await current_gateway().authenticator.authenticate(
+            self._authorization, client_address_of(self.scope)
+        )
 
     async def disconnect(self, code: int) -> None:
         tasks = list(self._running.values())
@@ -127,7 +134,8 @@ class StreamConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
         gateway.requests += 1
         failure: ApiError | None = None
         try:
-            principal = await gateway.authenticator.authenticate(self._authorization)
+            principal = await self._authenticate()
+            check_scope(principal, frame.endpoint)
             if gateway.is_draining or gateway.requests > settings.MAX_IN_FLIGHT:
                 raise NoReplica("This server is at its capacity. Try again shortly.")
             prepare = ENDPOINTS[frame.endpoint]

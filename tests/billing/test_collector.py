@@ -133,7 +133,13 @@ def test_what_postgresql_refused_stays_and_comes_again(stream: Redis) -> None:
 def python(code: str, **environ: str) -> subprocess.Popen[str]:
     """A process of its own with Django up, on this test's database and Redis."""
     return subprocess.Popen(
-        [sys.executable, "-c", f"import django; django.setup()\n{code}"],
+        [
+            sys.executable,
+            "-c",
+            "import django; django.setup()\n"
+            "from tenants.scope import Login, Scope, set_process_scope\n"
+            f"set_process_scope(Scope(login=Login.STAFF))\n{code}",
+        ],
         env=os.environ
         | {
             "DJANGO_SETTINGS_MODULE": "config.settings",

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from deploy.local import postgres
 from deploy.local.services import embedded
+from tenants.scope import Login, Scope, set_process_scope
 
 # Found before SLUICE_STATE_DIR is pointed at the temporary folder: converting
 # weights takes half a minute, so the suite shares the checkout's store.
@@ -41,6 +42,10 @@ def _start() -> None:
 
     atexit.register(stop)
 
+
+# Tests arrange and look as the owner of the tables; what they call through a door acts
+# in the scope that the door enters.
+set_process_scope(Scope(login=Login.OWNER))
 
 if "SLUICE_TEST_SERVICES" not in os.environ:
     os.environ["SLUICE_TEST_SERVICES"] = "1"

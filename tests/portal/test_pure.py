@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from portal import addresses, charts, periods, ratelimits
+from portal import charts, periods, ratelimits
+from tenants import addresses
 from portal.templatetags.portal import exact_micros, micros, thousands
 
 PROXIES = addresses.parse_proxies(("10.0.0.0/8", "192.0.2.7", "::1"))
