@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import subprocess
 import sys
@@ -148,17 +149,21 @@ SECURE = {
     "SECRET_KEY": "s" * 40,
     "API_KEY_PEPPER": "p" * 40,
     "CACHE_SALT_SECRET": "c" * 40,
-    "DATABASE_URL": "postgresql://sluice:pw@db/sluice",
+    "FIELD_ENCRYPTION_KEY": "f" * 40,
+    "DATABASE_WEB_URL": "postgresql://sluice_web:pw@db/sluice",
+    "DATABASE_STAFF_URL": "postgresql://sluice_staff:pw@db/sluice",
     "SLUICE_URL": "https://sluice.example",
     "ALLOWED_HOSTS": "sluice.example",
 }
 
 
-def load_settings(tmp_path: Path, environ: dict[str, str]) -> subprocess.CompletedProcess[str]:
+def load_settings(
+    tmp_path: Path, environ: dict[str, str], then: str = ""
+) -> subprocess.CompletedProcess[str]:
     """Import the settings in a process that has this environment and nothing else."""
     kept = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
     return subprocess.run(
-        [sys.executable, "-c", "import config.settings"],
+        [sys.executable, "-c", f"import config.settings; {then}"],
         cwd=CHECKOUT,
         env={**kept, "SLUICE_STATE_DIR": str(tmp_path), **environ},
         capture_output=True,
@@ -181,11 +186,14 @@ def test_production_starts_with_secure_settings(tmp_path: Path) -> None:
         ({"SECRET_KEY": "short"}, "SECRET_KEY has its development default"),
         ({"API_KEY_PEPPER": ""}, "API_KEY_PEPPER has its development default"),
         ({"CACHE_SALT_SECRET": ""}, "CACHE_SALT_SECRET has its development default"),
+        ({"FIELD_ENCRYPTION_KEY": ""}, "FIELD_ENCRYPTION_KEY has its development default"),
+        ({"FIELD_ENCRYPTION_KEY": "f" * 40 + ",old"}, "FIELD_ENCRYPTION_KEY has its development"),
+        ({"FIELD_ENCRYPTION_KEY": "s" * 40}, "must differ"),
         ({"API_KEY_PEPPER": "s" * 40}, "must differ"),
         ({"CACHE_SALT_SECRET": "p" * 40}, "must differ"),
         ({"DEBUG": "true"}, "DEBUG is on"),
         ({"ENGINE": "simulated"}, "ENGINE is simulated"),
-        ({"DATABASE_URL": ""}, "DATABASE_URL is unset"),
+        ({"DATABASE_STAFF_URL": ""}, "DATABASE_STAFF_URL is unset, and so is DATABASE_URL"),
         ({"ALLOWED_HOSTS": "*"}, "ALLOWED_HOSTS allows any host"),
         ({"SECURE_COOKIES": "false"}, "SECURE_COOKIES is off"),
         (
@@ -205,10 +213,60 @@ def test_production_refuses_an_insecure_default(
     assert "s" * 40 not in loaded.stderr and "p" * 40 not in loaded.stderr
 
 
+OWNER_URL = "postgresql://sluice:pw@db/sluice"
+SERVE = "config.settings.refuse_owner_in_web_process()"
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({}, ""),
+        ({"DATABASE_WEB_URL": ""}, "DATABASE_WEB_URL is unset"),
+        ({"DATABASE_URL": OWNER_URL}, "DATABASE_URL is set, which is for manage.py only"),
+        (
+            {"DATABASE_URL": OWNER_URL, "DATABASE_STAFF_URL": ""},
+            "DATABASE_STAFF_URL is unset; DATABASE_URL is set",
+        ),
+    ],
+)
+def test_production_serves_with_the_logins_of_the_web_and_of_staff_only(
+    tmp_path: Path, changes: dict[str, str], complaint: str
+) -> None:
+    """What migrates has the owner's, and may: it is ``config.asgi`` that refuses."""
+    given = {**SECURE, **changes}
+    assert load_settings(tmp_path, given).returncode == 0
+    served = load_settings(tmp_path, given, SERVE)
+    assert (served.returncode == 0) is (not complaint), served.stderr
+    if complaint:
+        assert complaint in served.stderr.splitlines()[-1]
+        assert "pw@db" not in served.stderr
+    assert load_settings(tmp_path, {"DATABASE_URL": OWNER_URL}, SERVE).returncode == 0
+
+
+def test_a_process_without_the_owners_login_acts_as_staff(tmp_path: Path) -> None:
+    """``manage.py`` in the web container: its OWNER scope is the login that there is."""
+    show = "d = config.settings.DATABASES['default']; print(d['USER'], *d['LOGINS'])"
+    assert load_settings(tmp_path, SECURE, show).stdout.split() == [
+        "sluice_staff", "sluice_web", "sluice_staff"
+    ]  # fmt: skip
+
+
+def test_the_web_process_asks_before_it_serves() -> None:
+    tree = ast.parse((CHECKOUT / "config" / "asgi.py").read_text())
+    calls = [ast.unparse(node.value) for node in tree.body if isinstance(node, ast.Expr)]
+    assert "refuse_owner_in_web_process()" in calls
+
+
 def test_production_names_every_problem_at_once(tmp_path: Path) -> None:
     loaded = load_settings(tmp_path, {"SLUICE_ENV": "production"})
 
-    for name in ("SECRET_KEY", "API_KEY_PEPPER", "CACHE_SALT_SECRET", "DATABASE_URL"):
+    for name in (
+        "SECRET_KEY",
+        "API_KEY_PEPPER",
+        "CACHE_SALT_SECRET",
+        "FIELD_ENCRYPTION_KEY",
+        "DATABASE_URL",
+    ):
         assert name in loaded.stderr.splitlines()[-1]
 
 
@@ -235,7 +293,17 @@ def test_every_setting_says_whose_it_is_and_what_it_does() -> None:
 
 
 def test_whatever_holds_a_credential_is_marked_as_secret() -> None:
-    telling = ("SECRET", "PASSWORD", "TOKEN", "PEPPER", "DATABASE_URL", "REDIS_URL", "BROKER_URL")
+    telling = (
+        "SECRET",
+        "PASSWORD",
+        "TOKEN",
+        "PEPPER",
+        "DATABASE_URL",
+        "WEB_URL",
+        "STAFF_URL",
+        "REDIS_URL",
+        "BROKER_URL",
+    )
     for name, setting in settings_module.env.declared.items():
         if any(part in name for part in telling):
             assert setting.secret, name

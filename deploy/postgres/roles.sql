@@ -39,8 +39,7 @@ SELECT length(:'owner_password') > 0 AND length(:'web_password') > 0
     AND length(:'staff_password') > 0 AS are_given \gset
 \if :are_given
 \else
-  \warn 'A password is empty.'
-  \quit 3
+  DO $$ BEGIN RAISE EXCEPTION 'A password is empty.'; END $$;
 \endif
 
 SELECT format('CREATE ROLE %I', name)

@@ -17,13 +17,13 @@ import yaml
 
 from config.settings import env
 from deploy.docker import make_env, replica, setup
-from deploy.local import programs
+from deploy.local import postgres, programs
 from tests.deploy_files import containers
 from tests.deploy_files.containers import ROOT
 
 SERVICES: dict[str, Any] = containers.compose()["services"]
 OURS = {name: service for name, service in SERVICES.items() if "build" in service}
-SECRETS = {"SECRET_KEY", "API_KEY_PEPPER", "CACHE_SALT_SECRET", "METRICS_TOKEN"}
+ROLES = ROOT / "deploy" / "postgres" / "roles.sql"
 
 
 def command_of(service: dict[str, Any]) -> list[str]:
@@ -66,7 +66,7 @@ def test_image_sets_settings_and_python_only() -> None:
 
 def test_secrets_have_no_default_and_must_be_given() -> None:
     ways = containers.variables()
-    for name in {*SECRETS, "POSTGRES_PASSWORD", "REDIS_PASSWORD"}:
+    for name in make_env.SECRETS:
         assert all(way.startswith(":?") for way in ways[name]), name
         assert containers.example_values()[name] == ""
     for setting in env.declared.values():
@@ -190,6 +190,37 @@ def test_everything_copied_exists_and_is_sent_to_the_builder() -> None:
                     assert source in sent, source
 
 
+def test_each_process_has_the_logins_of_one_on_one_machine() -> None:
+    def logins(name: str) -> set[str]:
+        return {variable for variable in OURS[name]["environment"] if "DATABASE" in variable}
+
+    assert logins("setup") == {"DATABASE_URL"}
+    assert logins("web") == set(programs.WEB_LOGINS)
+    for name in OURS.keys() - {"setup", "web"}:
+        assert logins(name) == set(programs.WORKER_LOGINS), name
+
+
+def test_database_is_made_by_the_script_that_a_dba_runs() -> None:
+    """Its superuser is nobody's login, and the script finds each password that it asks for."""
+    server = SERVICES["postgres"]
+    (mounted,) = (volume for volume in server["volumes"] if volume.startswith("./"))
+    source, target, mode = mounted.split(":")
+    assert (ROOT / source).samefile(ROLES)
+    assert target.startswith("/docker-entrypoint-initdb.d/") and mode == "ro"
+    asked = set(re.findall(r"\\getenv \w+ (\w+)", ROLES.read_text()))
+    assert asked == set(server["environment"]) - {"POSTGRES_PASSWORD", "POSTGRES_INITDB_ARGS"}
+    assert "POSTGRES_USER" not in server["environment"]
+    for name, service in OURS.items():
+        assert "POSTGRES_PASSWORD" not in str(service["environment"]), name
+    users = {
+        re.match(r"postgresql://(\w+):", str(url))[1]  # type: ignore[index]
+        for service in OURS.values()
+        for variable, url in service["environment"].items()
+        if variable.startswith("DATABASE")
+    }
+    assert users == set(postgres.LOGINS)
+
+
 @pytest.mark.parametrize("name", SERVICES)
 def test_services_are_bounded_and_restarted(name: str) -> None:
     service = SERVICES[name]
@@ -250,14 +281,17 @@ def test_made_env_starts_in_its_mode(tmp_path: Path, demo: bool) -> None:
     assert len({values[name] for name in make_env.SECRETS}) == len(make_env.SECRETS)
     given = {name: fill(str(raw), values) for name, raw in OURS["web"]["environment"].items()}
     given["SLUICE_STATE_DIR"] = str(tmp_path)
-    code = "from config import settings as s; print(s.SLUICE_ENV, s.DATABASES['default']['HOST'])"
+    code = (
+        "from config import settings as s; s.refuse_owner_in_web_process();"
+        "print(s.SLUICE_ENV, s.DATABASES['default']['HOST'], *s.DATABASES['default']['LOGINS'])"
+    )
     result = subprocess.run(
         [sys.executable, "-c", code],
         cwd=ROOT, env=given, check=False, timeout=60, capture_output=True, text=True,
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
     mode = "development" if demo else "production"
-    assert result.stdout.split() == [mode, "postgres"]
+    assert result.stdout.split() == [mode, "postgres", "sluice_web", "sluice_staff"]
 
 
 def fill(raw: str, values: dict[str, str]) -> str:
