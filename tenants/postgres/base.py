@@ -79,7 +79,7 @@ class DatabaseWrapper(base.DatabaseWrapper):  # type: ignore[misc]
 
     def _close(self) -> Any:
         try:
-            return super()._close()
+            return super()._close()  # type: ignore[misc]
         finally:
             self._login = self._applied = None
 
@@ -87,7 +87,7 @@ class DatabaseWrapper(base.DatabaseWrapper):  # type: ignore[misc]
 
     def _cursor(self, name: str | None = None) -> Any:
         self._keep_login()
-        return super()._cursor(name)
+        return super()._cursor(name)  # type: ignore[misc]
 
     def set_autocommit(self, autocommit: bool, *args: Any, **kwargs: Any) -> None:
         if not autocommit:  # a transaction begins, and will keep its login
@@ -98,7 +98,7 @@ class DatabaseWrapper(base.DatabaseWrapper):  # type: ignore[misc]
     def _savepoint(self, sid: str) -> None:
         if self._outermost_block() is None:  # what a test's own transaction has for a beginning
             self._transaction = None
-        super()._savepoint(sid)
+        super()._savepoint(sid)  # type: ignore[misc]
 
     def _keep_login(self) -> None:
         if (
@@ -145,7 +145,7 @@ class DatabaseWrapper(base.DatabaseWrapper):  # type: ignore[misc]
 
     def _outermost_block(self) -> Atomic | None:
         for block in self.atomic_blocks:
-            if not block._from_testcase:
+            if not block._from_testcase:  # type: ignore[attr-defined]
                 return block
         return None
 
@@ -178,21 +178,21 @@ class DatabaseWrapper(base.DatabaseWrapper):  # type: ignore[misc]
             self.connection is not None and self._transaction_status() is TransactionStatus.INERROR
         )
         applied, self._applied = self._applied, None
-        result = super()._commit()
+        result = super()._commit()  # type: ignore[misc]
         if not is_lost:
             self._applied = applied
         return result
 
     def _rollback(self) -> Any:
         try:
-            return super()._rollback()
+            return super()._rollback()  # type: ignore[misc]
         finally:
             self._applied = None
 
     def _savepoint_rollback(self, sid: str) -> None:
         # Afterwards: its own cursor may tell the server a scope, which goes back as well.
         try:
-            super()._savepoint_rollback(sid)
+            super()._savepoint_rollback(sid)  # type: ignore[misc]
         finally:
             self._applied = None
 
