@@ -9,7 +9,10 @@ import time
 
 from django.conf import settings
 
+from billing.pricebook import Pricebook
+from billing.spending import SpendingReader
 from inference.dispatch import Dispatcher
+from inference.output_estimate import OutputEstimate
 from inference.registry import Registry
 from inference.response_cache import ResponseCache
 from inference.settlement import Settlement
@@ -37,16 +40,23 @@ class Gateway:
         )
         self.authenticator = Authenticator()
         self.registry = Registry()
-        self.admission = Admission(self.link, settings.HOLD_EXPIRY_S)
-        self.settlement = Settlement(self.admission, self.name)
+        self.pricebook = Pricebook()
+        self.output_estimate = OutputEstimate()
+        self.admission = Admission(
+            self.link, settings.HOLD_EXPIRY_S, SpendingReader(self.link, self.pricebook)
+        )
+        self.settlement = Settlement(self.admission, self.name, self.pricebook)
         self.cache = ResponseCache(self.link)
         self.dispatcher = Dispatcher(settings.REDIS_URL, self.name)
         self.dispatcher.fleet.region_of = self._region_of
         await self.registry.refresh()
+        await self.pricebook.refresh()
         await self.dispatcher.start()
         self._tasks = [
             asyncio.create_task(self.authenticator.run_listener()),
             asyncio.create_task(self.registry.run()),
+            asyncio.create_task(self.pricebook.run()),
+            asyncio.create_task(self.output_estimate.run()),
             asyncio.create_task(self.settlement.run()),
         ]
         self.is_ready = True

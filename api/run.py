@@ -25,6 +25,7 @@ from inference import metrics, screening
 from inference.dispatch import Job, Output, Sequence
 from inference.errors import ContentBlocked, InferenceError
 from inference.holds import HoldNote, encode_note
+from inference.output_estimate import UNKNOWN_TOKENS
 from inference.registry import ModelEntry, Served
 from inference.response_cache import CachedAnswer, CachedChoice, is_cacheable, key_of
 from inference.wire import Sampling
@@ -32,10 +33,6 @@ from tenants.errors import RateHeaders
 from tenants.principal import Principal
 
 log = logging.getLogger(__name__)
-
-# Charged to token rates when a request does not say max_tokens; what it really
-# used is put right when it ends.
-EXPECTED_OUTPUT_TOKENS = 256
 
 
 @dataclass(frozen=True)
@@ -61,15 +58,11 @@ class Plan:
 
     @property
     def most_output_tokens(self) -> int:
-        if self.sampling is None:
-            return 0
-        return self.sampling.max_tokens * self.n * len(self.prompts)
+        return 0 if self.sampling is None else self.sampling.max_tokens * self.answers
 
     @property
-    def expected_output_tokens(self) -> int:
-        if self.has_output_limit:
-            return self.most_output_tokens
-        return min(self.most_output_tokens, EXPECTED_OUTPUT_TOKENS * self.n * len(self.prompts))
+    def answers(self) -> int:
+        return 0 if self.sampling is None else self.n * len(self.prompts)
 
 
 @dataclass(slots=True)
@@ -101,24 +94,7 @@ class Run:
     # --- Opening: admit, screen, cache, dispatch ------------------------------------
 
     async def __aenter__(self) -> Run:
-        plan, principal = self.plan, self.plan.principal
-        note = HoldNote(
-            self._gateway.name,
-            principal.organization,
-            principal.project,
-            principal.api_key,
-            plan.entry.name,
-            plan.endpoint,
-            self.admitted_at,
-        )
-        hold = await self._gateway.admission.admit(
-            principal,
-            plan.request_id,
-            expected_tokens=plan.prompt_tokens + plan.expected_output_tokens,
-            most_tokens=plan.prompt_tokens + plan.most_output_tokens,
-            note=encode_note(note),
-        )
-        self.rate_headers = hold.headers
+        await self._admit()
         try:
             self._screen_input()
             await self._look_in_cache()
@@ -128,6 +104,43 @@ class Run:
             await self._close()
             raise
         return self
+
+    async def _admit(self) -> None:
+        plan, principal, gateway = self.plan, self.plan.principal, self._gateway
+        model, most_output = plan.entry.name, plan.most_output_tokens
+        note = HoldNote(
+            gateway.name,
+            principal.organization,
+            principal.project,
+            principal.api_key,
+            model,
+            plan.endpoint,
+            self.admitted_at,
+        )
+        hold = await gateway.admission.admit(
+            principal,
+            plan.request_id,
+            model=model,
+            expected_tokens=plan.prompt_tokens + self._expected_output_tokens(),
+            most_tokens=plan.prompt_tokens + most_output,
+            most_cost_micros=gateway.pricebook.most_cost_micros(
+                model, plan.prompt_tokens, most_output, self.admitted_at
+            ),
+            note=encode_note(note),
+        )
+        self.rate_headers = hold.headers
+
+    def _expected_output_tokens(self) -> int:
+        """What token rates are charged until the answer is there."""
+        plan = self.plan
+        if plan.sampling is None:
+            return 0
+        estimate = self._gateway.output_estimate.tokens(
+            plan.principal.organization, plan.principal.api_key, plan.entry.name
+        )
+        if estimate is None:  # nothing is known of this key but what it asks for
+            estimate = plan.sampling.max_tokens if plan.has_output_limit else UNKNOWN_TOKENS
+        return min(plan.sampling.max_tokens, estimate) * plan.answers
 
     def _screen_input(self) -> None:
         policy = self.plan.principal.screening_policy
@@ -318,9 +331,17 @@ class Run:
                     self._flags.append(category)
                     metrics.SCREENED.labels(category, "flag").inc()
         self._observe()
+        self._learn()
         await self._gateway.settlement.settle(self._report())
         if self._status == "completed" and self._cache_key and self._cached is None:
             await self._keep_answer()
+
+    def _learn(self) -> None:
+        plan = self.plan
+        if plan.answers and self._status != "failed":
+            tokens = self.completion_tokens // plan.answers
+            principal = plan.principal
+            self._gateway.output_estimate.learn(principal.api_key, plan.entry.name, tokens)
 
     async def _keep_answer(self) -> None:
         choices = [

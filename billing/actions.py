@@ -16,6 +16,7 @@ from django.utils import timezone
 
 from billing import intake, metrics
 from billing.models import MAX_RATE_MICROS, Price, RejectedReport
+from billing.pricebook import CHANNEL
 from billing.prices import billed_tokens, cost_micros, select_price
 from billing.usage import UsageReport, encode_report
 from tenants import audit
@@ -139,7 +140,14 @@ def add_price(
         after={"model": model, "effective_from": effective_from.isoformat(), **rates},
         address=address,
     )
+    notify_prices_changed()
     return price
+
+
+def notify_prices_changed() -> None:
+    """Have every gateway read the prices again, on commit."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_notify(%s, '')", [CHANNEL])
 
 
 @transaction.atomic

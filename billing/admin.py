@@ -11,6 +11,7 @@ from django.utils.safestring import SafeString
 from unfold.admin import TabularInline
 from unfold.decorators import display
 
+from billing.actions import notify_prices_changed
 from billing.models import (
     LedgerEntry,
     LedgerTransaction,
@@ -34,6 +35,9 @@ class PriceAdmin(AuditedAdmin):
     list_display = ("model", "effective_from", "input", "cached_input", "output")
     list_filter = ("model",)
     search_fields = ("model",)
+
+    def announce(self) -> None:
+        notify_prices_changed()
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False

@@ -9,6 +9,7 @@ import time
 import msgspec
 from django.conf import settings
 
+from billing.pricebook import Pricebook
 from billing.usage import UsageReport, encode_report
 from inference import wire
 from inference.streams import read_all
@@ -44,11 +45,16 @@ _decode_note = msgspec.msgpack.Decoder(HoldNote).decode
 
 
 def reconcile_holds() -> int:
-    """Settle holds that expired or whose gateway died. Returns how many."""
-    return asyncio.run(_reconcile())
+    """Settle holds that expired or whose gateway died. Returns how many.
+
+    Raises DatabaseError when prices cannot be read: a budget charged nothing is overspent.
+    """
+    pricebook = Pricebook()
+    pricebook.load()
+    return asyncio.run(_reconcile(pricebook))
 
 
-async def _reconcile() -> int:
+async def _reconcile(pricebook: Pricebook) -> int:
     link = RedisLink(settings.REDIS_URL, timeout_s=settings.REDIS_TIMEOUT_S, name="reconcile")
     try:
         admission = Admission(link, settings.HOLD_EXPIRY_S)
@@ -61,7 +67,7 @@ async def _reconcile() -> int:
             return 0
         used = await _worker_usage(link)
         for hold in left:
-            await _settle(admission, hold, used.get(hold.request_id, []))
+            await _settle(admission, pricebook, hold, used.get(hold.request_id, []))
         return len(left)
     finally:
         await link.aclose()
@@ -119,15 +125,29 @@ def _furthest(notes: list[wire.WorkerUsage]) -> list[wire.WorkerUsage]:
     return list(best.values())
 
 
-async def _settle(admission: Admission, hold: ExpiredHold, used: list[wire.WorkerUsage]) -> None:
+async def _settle(
+    admission: Admission, pricebook: Pricebook, hold: ExpiredHold, used: list[wire.WorkerUsage]
+) -> None:
     """Bill what the worker noted; nothing when no worker saw the request end."""
     note = _note_of(hold)
     if note is None:  # nobody to bill, but the limits must not stay taken
-        await admission.settle(hold.request_id, 0, b"")
+        await admission.settle(hold.request_id, used_tokens=0, cost_micros=0, report=b"")
         return
+    report = _report(hold.request_id, note, used)
+    tokens = report.prompt_tokens + report.completion_tokens
+    await admission.settle(
+        hold.request_id,
+        used_tokens=tokens,
+        cost_micros=pricebook.cost_micros(report),
+        report=encode_report(report),
+    )
+    log.warning("hold.reconciled", extra={"request_id": hold.request_id, "tokens": tokens})
+
+
+def _report(request_id: str, note: HoldNote, used: list[wire.WorkerUsage]) -> UsageReport:
     finished_at = max((usage.finished_at for usage in used), default=note.admitted_at)
-    report = UsageReport(
-        request_id=hold.request_id,
+    return UsageReport(
+        request_id=request_id,
         organization=note.organization,
         project=note.project,
         api_key=note.api_key,
@@ -144,9 +164,6 @@ async def _settle(admission: Admission, hold: ExpiredHold, used: list[wire.Worke
         duration_ms=max(0, int(1000 * (finished_at - note.admitted_at))),
         replica=used[0].replica if used else "",
     )
-    tokens = report.prompt_tokens + report.completion_tokens
-    await admission.settle(hold.request_id, tokens, encode_report(report))
-    log.warning("hold.reconciled", extra={"request_id": hold.request_id, "tokens": tokens})
 
 
 def prompt_tokens_of(used: list[wire.WorkerUsage]) -> int:

@@ -19,6 +19,7 @@ import msgspec
 from django.conf import settings
 from redis.exceptions import RedisError
 
+from billing.pricebook import Pricebook
 from billing.usage import UsageReport, decode_report, encode_report
 from inference import metrics
 from tenants.admission import Admission
@@ -34,8 +35,9 @@ MOST_WAITING = 200_000
 class Settlement:
     """``run`` retries for ever as a task; ``stop`` delivers or saves what is left."""
 
-    def __init__(self, admission: Admission, gateway: str):
+    def __init__(self, admission: Admission, gateway: str, pricebook: Pricebook):
         self._admission = admission
+        self._pricebook = pricebook
         self._waiting: deque[UsageReport] = deque()
         self._wake = asyncio.Event()
         self._has_saved = False
@@ -95,7 +97,21 @@ class Settlement:
 
     async def _deliver(self, report: UsageReport) -> None:
         used = report.prompt_tokens + report.completion_tokens
-        await self._admission.settle(report.request_id, used, encode_report(report))
+        is_settled = await self._admission.settle(
+            report.request_id,
+            used_tokens=used,
+            cost_micros=self._pricebook.cost_micros(report),
+            report=encode_report(report),
+        )
+        if used and not is_settled:
+            # Redis lost the hold, or this is a second delivery. Only the first is a reason to
+            # read sums anew, but which it is nobody can say, and reading them harms nothing.
+            await self._admission.doubt(
+                organization=report.organization,
+                project=report.project,
+                api_key=report.api_key,
+                model=report.model,
+            )
 
     def _queue(self, report: UsageReport) -> None:
         if len(self._waiting) >= MOST_WAITING:

@@ -5,5 +5,6 @@ what the hold did not use and appends the usage report in the same script.
 """
 
 from tenants.admission.gate import Admission, ExpiredHold, Hold
+from tenants.admission.seeding import ReadSpent, Spent, SpentQuery
 
-__all__ = ["Admission", "ExpiredHold", "Hold"]
+__all__ = ["Admission", "ExpiredHold", "Hold", "ReadSpent", "Spent", "SpentQuery"]

@@ -1,28 +1,47 @@
-"""The two scripts, called from gateways (async) and from the reconciler."""
+"""The scripts, called from gateways (async) and from the reconciler."""
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import math
+import struct
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from redis.exceptions import RedisError
 
-from tenants.admission.limits import checks_for, rate_headers, refusal_message
-from tenants.errors import AdmissionUnavailable, LimitExceeded, RateHeaders
+from tenants.admission.fallback import Fallback
+from tenants.admission.kinds import Costs
+from tenants.admission.limits import Months, Tightest, months_at, rate_headers, refusal
+from tenants.admission.scripts import ADMIT, DOUBT, SETTLE, STATE_KEPT_MS
+from tenants.admission.seeding import ReadSpent, Seeder, nobody_knows
+from tenants.admission.subjects import Subject, keys_of, subjects_of
+from tenants.errors import AdmissionUnavailable, RateHeaders
 from tenants.principal import Principal
-from tenants.redis_link import Part, RedisLink, Script
+from tenants.redis_link import Part, RedisLink
+
+log = logging.getLogger(__name__)
 
 HOLDS = "holds"
 USAGE_STREAM = "usage.reports"
 # At some 200 bytes a report this is 200 MB: hours of traffic while PostgreSQL is
 # away. Past it nothing is admitted, because it could not be billed.
 MOST_WAITING_REPORTS = 1_000_000
+# Somebody settled between reading a sum and keeping it; more often than so in a row, and
+# the client may ask again in a second.
+SEEDINGS = 2
+# An amount above this is a broken counter; Lua counts exactly to nine times as much.
+MOST_AMOUNT = 10**15
 NEVER_MS = 10**15  # as in admit.lua
-_FOLDER = Path(__file__).parent
-ADMIT = Script((_FOLDER / "admit.lua").read_text())
-SETTLE = Script((_FOLDER / "settle.lua").read_text())
+UNREACHABLE = (RedisError, OSError, TimeoutError)
+_ADMITTED, _UNRECORDED, _UNKNOWN = 1, -1, -2
+_NUMBERS = struct.Struct("<10d")
+_HOLD = struct.Struct("<dddBB")
+_MONTH_AND_SLOT_BYTES = 16
+_KEY_BYTES = struct.Struct("<H")
+_STEPS_BYTES = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,65 +62,118 @@ class ExpiredHold:
 class Admission:
     """Checks and reserves limits, settles them; one for each process."""
 
-    def __init__(self, link: RedisLink, hold_expiry_s: float):
+    def __init__(self, link: RedisLink, hold_expiry_s: float, read_spent: ReadSpent = nobody_knows):
         self._link = link
-        self._expiry_ms = int(hold_expiry_s * 1000)
+        self._lease_ms = int(hold_expiry_s * 1000)
+        self._seeder = Seeder(link, read_spent)
+        self._fallback = Fallback()
+        self._months = Months(0, 0, 0, 0)
+        self._releasing: set[asyncio.Task[None]] = set()
 
     async def admit(
         self,
         principal: Principal,
         request_id: str,
         *,
+        model: str,
         expected_tokens: int,
         most_tokens: int,
+        most_cost_micros: int,
         note: bytes,
     ) -> Hold:
         """Reserve every limit at once, or raise LimitExceeded / AdmissionUnavailable.
 
-        ``note`` (opaque) is kept with the hold for whoever reconciles it.
+        Rates hold the expected tokens, the month's quota the most tokens, budgets and
+        credit the most that the request can cost. ``note`` (opaque) is kept with the
+        hold for whoever reconciles it.
         """
-        checks = checks_for(principal, expected_tokens, most_tokens, time.time())
-        keys = [f"hold:{request_id}", HOLDS, USAGE_STREAM]
-        arguments: list[Part] = [
-            request_id, self._expiry_ms, note, MOST_WAITING_REPORTS
-        ]  # fmt: skip
-        for check in checks:
-            keys.append(check.key)
-            arguments += (
-                check.kind,
-                check.unit,
-                max(1, check.limit),
-                check.cost,
-                check.period_ms,
-            )
-            if check.limit == 0:  # a bucket of nothing has no rate; make it refuse
-                arguments[-2] = 2
+        subjects = subjects_of(principal, model)
+        costs = Costs(
+            *(max(0, min(c, MOST_AMOUNT)) for c in (expected_tokens, most_tokens, most_cost_micros))
+        )
         try:
-            answer = await self._link.run_script(ADMIT, keys, arguments)
-        except (RedisError, OSError, TimeoutError) as error:
-            raise AdmissionUnavailable(
-                "Limits cannot be checked right now. Try again shortly."
-            ) from error
-        if answer[0] == 1:
-            return Hold(request_id, rate_headers(checks, answer))
-        if answer[0] == -1:
-            raise AdmissionUnavailable("Usage cannot be recorded right now. Try again shortly.")
-        check = checks[answer[1] - 1]
+            answer = await self._ask_and_seed(subjects, request_id, costs, note)
+        except asyncio.CancelledError:
+            # The script may have run. What leaves on the same connection comes after it.
+            self._release_later(request_id)
+            raise
+        except UNREACHABLE as error:
+            return Hold(request_id, self._fallback.admit(subjects, request_id, costs, error))
+        headers = rate_headers(Tightest(*answer[4:7]), Tightest(*answer[7:10]))
+        if answer[0] == _ADMITTED:
+            return Hold(request_id, headers)
+        _, by, limit, wait_ms, *_ = answer
         # Rounded up, so that whoever waits for so long is not a moment early.
-        retry_after_s = math.ceil(answer[2] / 10) / 100 if answer[2] < NEVER_MS else None
-        raise LimitExceeded(
-            refusal_message(check, retry_after_s),
-            limit=check.name,
-            retry_after_s=retry_after_s,
-            headers=rate_headers(checks, answer),
-        )
+        retry_after_s = math.ceil(wait_ms / 10) / 100 if wait_ms < NEVER_MS else None
+        raise refusal(limit - 1, subjects[by - 1], costs, retry_after_s, headers)
 
-    async def settle(self, request_id: str, used_tokens: int, report: bytes) -> bool:
-        """End a hold. True when this call ended it; safe to repeat. Raises RedisError."""
-        keys = [f"hold:{request_id}", HOLDS, USAGE_STREAM]
-        return bool(
-            await self._link.run_script(SETTLE, keys, [request_id, max(0, used_tokens), report])
+    async def _ask_and_seed(
+        self, subjects: list[Subject], request_id: str, costs: Costs, note: bytes
+    ) -> list[int]:
+        for _ in range(1 + SEEDINGS):
+            answer = await self._ask(subjects, request_id, costs, note)
+            if answer[0] == _UNRECORDED:
+                raise AdmissionUnavailable("Usage cannot be recorded right now. Try again shortly.")
+            if answer[0] != _UNKNOWN:
+                return answer
+            _, month, *unknown = answer
+            pairs = zip(unknown[::2], unknown[1::2], strict=True)
+            await self._seeder.seed([(subjects[by - 1], doubts) for by, doubts in pairs], month)
+        raise AdmissionUnavailable("What was spent is not known right now. Try again shortly.")
+
+    async def _ask(
+        self, subjects: list[Subject], request_id: str, costs: Costs, note: bytes
+    ) -> list[int]:
+        limited = [subject for subject in subjects if not subject.amounts.is_empty]
+        keys = [f"held:{request_id}", HOLDS, USAGE_STREAM, *(subject.key for subject in limited)]
+        numbers = _NUMBERS.pack(
+            *costs, self._lease_ms, STATE_KEPT_MS, MOST_WAITING_REPORTS, *self._months_now()
         )
+        arguments: list[Part] = [
+            request_id,
+            numbers,
+            b"".join([subject.amounts.packed for subject in limited]),
+            _packed_hold(subjects, len(limited), costs, note),
+        ]
+        answer: list[int] = await self._link.run_script(ADMIT, keys, arguments)
+        return answer
+
+    def _months_now(self) -> Months:
+        now = time.time()
+        if not self._months.begins <= now * 1000 < self._months.next_begins:
+            self._months = months_at(now)
+        return self._months
+
+    async def settle(
+        self, request_id: str, *, used_tokens: int, cost_micros: int, report: bytes
+    ) -> bool:
+        """End a hold. True when this call ended it; safe to repeat. Raises RedisError."""
+        used = max(0, min(used_tokens, MOST_AMOUNT))
+        cost = max(0, min(cost_micros, MOST_AMOUNT))
+        self._fallback.release(request_id, used)
+        keys = [f"held:{request_id}", HOLDS, USAGE_STREAM]
+        arguments: list[Part] = [request_id, used, cost, report, STATE_KEPT_MS]
+        return bool(await self._link.run_script(SETTLE, keys, arguments))
+
+    def _release_later(self, request_id: str) -> None:
+        task = asyncio.create_task(self._release(request_id))
+        self._releasing.add(task)
+        task.add_done_callback(self._releasing.discard)
+
+    async def _release(self, request_id: str) -> None:
+        try:
+            await self.settle(request_id, used_tokens=0, cost_micros=0, report=b"")
+        except UNREACHABLE as error:  # then it expires, and the reconciler ends it
+            log.warning(
+                "admission.unreleased", extra={"request_id": request_id, "error": repr(error)}
+            )
+
+    async def doubt(
+        self, *, organization: int, project: int, api_key: int | None, model: str
+    ) -> None:
+        """Have their sums read anew: a request of theirs was settled without a hold."""
+        keys = keys_of(organization, project, api_key, model)
+        await self._link.run_script(DOUBT, keys, [STATE_KEPT_MS])
 
     async def expired_holds(self, now: float, count: int = 500) -> list[ExpiredHold]:
         """Holds that nobody settled in their time, oldest first."""
@@ -111,9 +183,27 @@ class Admission:
         holds = []
         for raw_id, score in zip(due[::2], due[1::2], strict=True):
             request_id = raw_id.decode()
-            note: bytes | None = await self._link.call("HGET", f"hold:{request_id}", "note")
-            if note is None:
+            packed: bytes | None = await self._link.call("GET", f"held:{request_id}")
+            if packed is None:
                 await self._link.call("ZREM", HOLDS, raw_id)
             else:
-                holds.append(ExpiredHold(request_id, note, float(score) / 1000))
+                holds.append(ExpiredHold(request_id, _note_of(packed), float(score) / 1000))
         return holds
+
+
+def _packed_hold(subjects: Sequence[Subject], limited: int, costs: Costs, note: bytes) -> bytes:
+    """What settle.lua reads of a hold: the costs, each subject's state, the note."""
+    parts = [_HOLD.pack(*costs, limited, len(subjects))]
+    for subject in subjects:
+        key = subject.key.encode()
+        parts += (subject.amounts.steps, _KEY_BYTES.pack(len(key)), key)
+    return b"".join((*parts, note))
+
+
+def _note_of(packed: bytes) -> bytes:
+    *_, count = _HOLD.unpack_from(packed, _MONTH_AND_SLOT_BYTES)
+    at = _MONTH_AND_SLOT_BYTES + _HOLD.size
+    for _ in range(count):
+        (key_bytes,) = _KEY_BYTES.unpack_from(packed, at + _STEPS_BYTES)
+        at += _STEPS_BYTES + _KEY_BYTES.size + key_bytes
+    return packed[at:]

@@ -1,142 +1,137 @@
-"""Which limits a request meets, and the headers that tell of them. Pure arithmetic."""
+"""What a refusal says, the headers that tell of limits, and months. Pure arithmetic."""
 
 from __future__ import annotations
 
 import calendar
 import time
-from typing import Literal, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
-from tenants.errors import RateHeaders
-from tenants.principal import Limits, Principal
-
-MINUTE_MS = 60_000
-Unit = Literal["requests", "tokens"]
-
-
-class Check(NamedTuple):
-    """One limit as the script sees it. ``key`` is its Redis key."""
-
-    name: str  # requests_per_minute, tokens_per_minute, concurrent_requests, monthly_tokens
-    subject: str  # organization, API key
-    key: str
-    kind: Literal["bucket", "gauge", "quota"]
-    unit: Unit
-    limit: int
-    cost: int
-    period_ms: int
+from tenants.admission.kinds import (
+    KINDS,
+    MINUTE_MS,
+    MONTHLY_BUDGET,
+    MONTHLY_TOKENS,
+    PREPAID_CREDIT,
+    Costs,
+)
+from tenants.admission.subjects import Subject
+from tenants.errors import LimitExceeded, RateHeaders
 
 
-def checks_for(
-    principal: Principal, expected_tokens: int, most_tokens: int, now: float
-) -> list[Check]:
-    """Every limit of the organization and the key.
+class Months(NamedTuple):
+    """A calendar month (UTC) as months since year 0; when it and the next two begin, in ms."""
 
-    ``expected_tokens`` is charged to rates, where a wrong guess is corrected within
-    a minute; ``most_tokens``, the largest bill possible, to the monthly quota,
-    which must hold even if every request runs to its end.
-    """
-    return [
-        *_subject_checks(
-            "organization",
-            f"limit:o{principal.organization}",
-            principal.organization_limits,
-            expected_tokens,
-            most_tokens,
-            now,
-        ),
-        *_subject_checks(
-            "API key",
-            f"limit:k{principal.api_key}",
-            principal.key_limits,
-            expected_tokens,
-            most_tokens,
-            now,
-        ),
-    ]
+    number: int
+    begins: int
+    next_begins: int
+    later_begins: int
 
 
-def _subject_checks(
-    subject: str, prefix: str, limits: Limits, expected: int, most: int, now: float
-) -> list[Check]:
-    checks = []
-    if limits.requests_per_minute is not None:
-        checks.append(
-            Check("requests_per_minute", subject, f"{prefix}:rpm", "bucket", "requests",
-                  limits.requests_per_minute, 1, MINUTE_MS)
-        )  # fmt: skip
-    if limits.tokens_per_minute is not None:
-        checks.append(
-            Check("tokens_per_minute", subject, f"{prefix}:tpm", "bucket", "tokens",
-                  limits.tokens_per_minute, expected, MINUTE_MS)
-        )  # fmt: skip
-    if limits.concurrent_requests is not None:
-        checks.append(
-            Check("concurrent_requests", subject, f"{prefix}:now", "gauge", "requests",
-                  limits.concurrent_requests, 1, 0)
-        )  # fmt: skip
-    if limits.monthly_tokens is not None:
-        month, left_ms = month_of(now)
-        checks.append(
-            Check("monthly_tokens", subject, f"{prefix}:month:{month}", "quota", "tokens",
-                  limits.monthly_tokens, most, left_ms)
-        )  # fmt: skip
-    return checks
-
-
-def month_of(now: float) -> tuple[str, int]:
-    """The calendar month (UTC) of a Unix time, and the milliseconds left of it."""
+def months_at(now: float) -> Months:
+    """The months from a Unix time on."""
     utc = time.gmtime(now)
-    days = calendar.monthrange(utc.tm_year, utc.tm_mon)[1]
-    end = calendar.timegm((utc.tm_year, utc.tm_mon, days, 23, 59, 59)) + 1
-    return f"{utc.tm_year}-{utc.tm_mon:02d}", max(1, int((end - now) * 1000))
+    number = utc.tm_year * 12 + utc.tm_mon - 1
+    return Months(number, *(1000 * month_start_s(number + ahead) for ahead in range(3)))
 
 
-def rate_headers(checks: list[Check], answer: list[int]) -> RateHeaders:
-    """The six ``x-ratelimit-*`` headers: for each unit, the bucket with least room."""
+def month_start_s(number: int) -> int:
+    """The Unix time at which a month begins."""
+    return calendar.timegm((number // 12, number % 12 + 1, 1, 0, 0, 0))
+
+
+class Tightest(NamedTuple):
+    """The bucket of one unit with least room; ``limit`` is -1 where there is none."""
+
+    limit: int
+    remaining: int
+    reset_ms: int
+
+
+def rate_headers(requests: Tightest, tokens: Tightest) -> RateHeaders:
+    """The six ``x-ratelimit-*`` headers, or the three of the only unit that is limited."""
     headers: RateHeaders = []
-    for unit in ("requests", "tokens"):
-        tightest = None
-        for index, check in enumerate(checks):
-            if check.kind == "bucket" and check.unit == unit:
-                remaining = min(answer[3 + 2 * index], check.limit)
-                reset_ms = answer[4 + 2 * index]
-                if tightest is None or remaining < tightest[1]:
-                    tightest = (check.limit, remaining, reset_ms)
-        if tightest is not None:
-            name = unit.encode()
+    for unit, bucket in ((b"requests", requests), (b"tokens", tokens)):
+        if bucket.limit >= 0:
             headers += [
-                (b"x-ratelimit-limit-" + name, b"%d" % tightest[0]),
-                (b"x-ratelimit-remaining-" + name, b"%d" % tightest[1]),
-                (b"x-ratelimit-reset-" + name, _duration(tightest[2])),
+                (b"x-ratelimit-limit-" + unit, b"%d" % bucket.limit),
+                (b"x-ratelimit-remaining-" + unit, b"%d" % max(0, bucket.remaining)),
+                (b"x-ratelimit-reset-" + unit, duration(bucket.reset_ms)),
             ]
     return headers
 
 
-def _duration(milliseconds: int) -> bytes:
-    """OpenAI's form: ``250ms``, ``1.5s``, ``1m3s``."""
+def duration(milliseconds: int) -> bytes:
+    """OpenAI's form: ``250ms``, ``1.5s``, ``1m3s``, ``2h0m1s``."""
     if milliseconds < 1000:
         return b"%dms" % milliseconds
     if milliseconds < MINUTE_MS:
         return b"%gs" % (milliseconds / 1000)
     minutes, rest = divmod(milliseconds, MINUTE_MS)
-    return b"%dm%gs" % (minutes, rest / 1000)
+    hours, minutes = divmod(minutes, 60)
+    return (b"%dh" % hours if hours else b"") + b"%dm%gs" % (minutes, rest / 1000)
 
 
-def refusal_message(check: Check, retry_after_s: float | None) -> str:
-    """What to tell the caller whom ``check`` refused."""
-    names = {
-        "requests_per_minute": f"{check.limit} requests a minute",
-        "tokens_per_minute": f"{check.limit} tokens a minute",
-        "concurrent_requests": f"{check.limit} requests at once",
-        "monthly_tokens": f"{check.limit} tokens this month",
-    }
-    limit = f"the {check.subject}'s limit of {names[check.name]}"
-    if check.unit == "tokens" and check.cost > check.limit:
+def refusal(
+    place: int, subject: Subject, costs: Costs, retry_after_s: float | None, headers: RateHeaders
+) -> LimitExceeded:
+    """The error for a request that the limit at ``place`` of KINDS refused."""
+    return LimitExceeded(
+        _message(place, subject, costs, retry_after_s),
+        limit=KINDS[place].name,
+        subject=subject.kind,
+        model=subject.model,
+        retry_after_s=retry_after_s,
+        headers=headers,
+    )
+
+
+def _message(place: int, subject: Subject, costs: Costs, retry_after_s: float | None) -> str:
+    limit, amount, cost = (
+        _described(place, subject),
+        subject.amounts.by_place[place],
+        costs.of(place),
+    )
+    if place == PREPAID_CREDIT:
+        return f"{_may_cost(cost)}, more than is left of {limit}. Add credit in the portal."
+    if place == MONTHLY_BUDGET and cost <= amount:
+        return f"{_may_cost(cost)}, more than is left of {limit}, which begins anew every month."
+    if place == MONTHLY_BUDGET:
+        return f"{_may_cost(cost)}, more than {limit}. Lower max_tokens or shorten the prompt."
+    if KINDS[place].unit == "tokens" and cost > amount:
         return (
-            f"This request may need {check.cost} tokens, more than {limit}. "
+            f"This request may need {cost} tokens, more than {limit}. "
             "Lower max_tokens or shorten the prompt."
         )
     message = f"T{limit[1:]} is reached."
-    if retry_after_s is None or check.kind == "quota":
+    if retry_after_s is None or place == MONTHLY_TOKENS:
         return message + " See the portal for your plan."
     return message + f" Try again in {retry_after_s:g} s."
+
+
+def _may_cost(micros: int) -> str:
+    return f"This request may cost up to {dollars(micros)}"
+
+
+def _described(place: int, subject: Subject) -> str:
+    """As in: the project's budget of $12.00 this month for the model `x`."""
+    kind, amount = KINDS[place], subject.amounts.by_place[place]
+    number = dollars(amount) if kind.unit == "micros" else str(amount)
+    what = {MONTHLY_BUDGET: "budget of ", PREPAID_CREDIT: ""}.get(place, "limit of ")
+    described = f"the {subject.kind}'s {what}{number} {kind.noun}"
+    return f"{described} for the model `{subject.model}`" if subject.model else described
+
+
+def dollars(micros: int) -> str:
+    """Micro-dollars exactly, with at least two decimals."""
+    whole, rest = divmod(micros, 1_000_000)
+    return f"${whole:,}.{f'{rest:06d}'.rstrip('0').ljust(2, '0')}"
+
+
+def closed_limits(subjects: Sequence[Subject]) -> list[str]:
+    """The names of limits set here that nothing may pass unchecked."""
+    return [
+        kind.name
+        for place, kind in enumerate(KINDS)
+        if kind.outage == "closed" and any(s.amounts.by_place[place] >= 0 for s in subjects)
+    ]

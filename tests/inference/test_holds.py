@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
+from datetime import UTC, datetime
 
 import pytest
 import redis
 from django.conf import settings as django_settings
 
+from billing.models import Price
 from billing.usage import FIELD, STREAM, UsageReport, decode_report
 from inference import holds, wire
 from inference.holds import HoldNote, encode_note, reconcile_holds
@@ -16,14 +18,22 @@ from inference.wire import WorkerUsage
 from tenants.admission import Admission
 from tenants.principal import Limits
 from tenants.redis_link import RedisLink
-from tests.tenants.factory import make_principal
+from tests.tenants.factory import Ledger, make_principal, state_of
 
-LIMITS = Limits(concurrent_requests=50, monthly_tokens=100_000)
+LIMITS = Limits(concurrent_requests=50, monthly_tokens=100_000, monthly_budget_micros=100_000)
+CREDIT = 1_000_000
 
 
 @pytest.fixture(autouse=True)
-def at_once(monkeypatch: pytest.MonkeyPatch, valkey: redis.Redis) -> None:
+def at_once(monkeypatch: pytest.MonkeyPatch, valkey: redis.Redis, db: None) -> None:
     """Every hold is old enough to be looked at, and a missing gateway long enough missing."""
+    Price.objects.create(
+        model="tiny",
+        effective_from=datetime(2025, 1, 1, tzinfo=UTC),
+        input_micros_per_million=1_000_000,
+        cached_input_micros_per_million=500_000,
+        output_micros_per_million=2_000_000,
+    )
     monkeypatch.setattr(holds, "ABANDONED_AFTER_S", -1.0)
     monkeypatch.setattr(holds, "GONE_GRACE_S", 0.0)
 
@@ -35,11 +45,13 @@ def admit(
 
     async def run() -> None:
         link = RedisLink(django_settings.REDIS_URL, timeout_s=5, name="test")
-        await Admission(link, expiry_s).admit(
-            make_principal(LIMITS),
+        await Admission(link, expiry_s, Ledger()).admit(
+            make_principal(LIMITS, credit=CREDIT),
             request_id,
+            model="tiny",
             expected_tokens=10,
             most_tokens=1_000,
+            most_cost_micros=5_000,
             note=encode_note(content) if note is None else note,
         )
         await link.aclose()
@@ -71,9 +83,12 @@ def reports(valkey: redis.Redis) -> dict[str, UsageReport]:
     return {report.request_id: report for report in found}
 
 
-def monthly(valkey: redis.Redis) -> int:
-    (key,) = valkey.keys("limit:o5:month:*")
-    return int(valkey.get(key))
+def monthly(valkey: redis.Redis) -> tuple[float, float]:
+    """Tokens and micro-dollars of the month, once nothing is held any more."""
+    state = state_of(valkey)
+    assert state.tokens_held == state.micros_held == state.life_held == state.in_flight == 0
+    assert state.life == state.micros
+    return state.tokens, state.micros
 
 
 def tokens(report: UsageReport) -> tuple[int, int, int]:
@@ -91,8 +106,9 @@ def test_a_dead_gateways_request_is_billed_by_the_workers_word(valkey: redis.Red
     assert (report.organization, report.project, report.api_key) == (5, 3, 7)
     assert (report.model, report.endpoint) == ("tiny", "chat.completions")
     assert 55_000 < report.duration_ms < 120_000
-    assert monthly(valkey) == 42
-    assert valkey.zcard("limit:o5:now") == valkey.zcard("holds") == 0
+    # 14 tokens at $1, 16 cached at $0.50 and 12 of output at $2, a million.
+    assert monthly(valkey) == (42, 14 + 8 + 24)
+    assert valkey.zcard("holds") == 0
 
 
 def test_a_request_that_no_worker_saw_is_billed_nothing(valkey: redis.Redis) -> None:
@@ -103,7 +119,7 @@ def test_a_request_that_no_worker_saw_is_billed_nothing(valkey: redis.Redis) -> 
     report = reports(valkey)["req-1"]
     assert tokens(report) == (0, 0, 0)
     assert report.status == "failed"
-    assert monthly(valkey) == 0
+    assert monthly(valkey) == (0, 0)
 
 
 def test_reconciling_again_bills_nothing_again(valkey: redis.Redis) -> None:
@@ -122,7 +138,7 @@ def test_a_live_gateways_request_is_left_alone(valkey: redis.Redis) -> None:
 
     assert reconcile_holds() == 1
     assert set(reports(valkey)) == {"req-2"}
-    assert valkey.exists("hold:req-1")
+    assert valkey.exists("held:req-1")
 
 
 def test_even_a_live_gateways_hold_ends_when_it_expires(valkey: redis.Redis) -> None:
@@ -232,7 +248,7 @@ def test_one_unreadable_hold_or_note_stops_none_of_the_others(valkey: redis.Redi
 
     assert reconcile_holds() == 1
     assert reports(valkey)["req-1"].completion_tokens == 12
-    assert valkey.exists("hold:req-bad")  # until it expires
+    assert valkey.exists("held:req-bad")  # until it expires
 
 
 def test_an_unreadable_hold_frees_its_limits_when_it_expires(valkey: redis.Redis) -> None:
@@ -240,6 +256,6 @@ def test_an_unreadable_hold_frees_its_limits_when_it_expires(valkey: redis.Redis
     time.sleep(0.05)
 
     assert reconcile_holds() == 1
-    assert monthly(valkey) == 0
+    assert monthly(valkey) == (0, 0)
     assert reports(valkey) == {}
-    assert not valkey.exists("hold:req-bad")
+    assert not valkey.exists("held:req-bad")

@@ -7,12 +7,15 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 import redis
 from django.conf import settings as django_settings
 
+from billing.models import Price
+from billing.pricebook import Pricebook
 from billing.usage import FIELD, STREAM, UsageReport, decode_report
 from inference import settlement as settlements
 from inference.settlement import Settlement
@@ -20,10 +23,21 @@ from tenants.admission import Admission
 from tenants.principal import Limits
 from tenants.redis_link import RedisLink
 from tests.inference.callers import eventually
-from tests.tenants.factory import make_principal
+from tests.tenants.factory import Ledger, make_principal, state_of
 from tests.workers.proxy import Proxy, proxied
 
-LIMITS = Limits(concurrent_requests=50)
+LIMITS = Limits(concurrent_requests=50, monthly_budget_micros=1_000_000)
+PRICES = Pricebook(
+    [
+        Price(
+            model="tiny",
+            effective_from=datetime(2025, 1, 1, tzinfo=UTC),
+            input_micros_per_million=1_000_000,
+            cached_input_micros_per_million=500_000,
+            output_micros_per_million=2_000_000,
+        )
+    ]
+)
 
 
 @pytest.fixture(autouse=True)
@@ -41,14 +55,14 @@ async def proxy(valkey: redis.Redis) -> AsyncIterator[Proxy]:
 @pytest.fixture
 async def admission(proxy: Proxy) -> AsyncIterator[Admission]:
     link = RedisLink(proxy.url, timeout_s=1, name="settlement")
-    yield Admission(link, hold_expiry_s=900)
+    yield Admission(link, 900, Ledger())
     await link.aclose()
 
 
 @asynccontextmanager
 async def running(admission: Admission, name: str = "gateway") -> AsyncIterator[Settlement]:
     """A settlement as a gateway runs it: its task is cancelled, then it is stopped."""
-    settlement = Settlement(admission, name)
+    settlement = Settlement(admission, name, PRICES)
     task = asyncio.create_task(settlement.run())
     try:
         yield settlement
@@ -67,8 +81,9 @@ def report(number: int) -> UsageReport:
 
 async def admit(admission: Admission, number: int) -> UsageReport:
     await admission.admit(
-        make_principal(LIMITS), f"req-{number}", expected_tokens=1, most_tokens=1, note=b""
-    )
+        make_principal(LIMITS), f"req-{number}", model="tiny",
+        expected_tokens=1, most_tokens=1, most_cost_micros=50, note=b"",
+    )  # fmt: skip
     return report(number)
 
 
@@ -85,7 +100,10 @@ async def test_a_request_is_settled_at_once(admission: Admission, valkey: redis.
         await settlement.settle(await admit(admission, 1))
 
         assert reported(valkey) == {"req-1": 1}
-        assert valkey.zcard("limit:o5:now") == valkey.zcard("holds") == 0
+        state = state_of(valkey)
+        assert state.in_flight == valkey.zcard("holds") == 0
+        # 10 tokens at $1 and 5 at $2, a million, of the 50 that were held.
+        assert (state.micros, state.micros_held) == (20, 0)
 
 
 async def test_while_redis_is_away_the_answer_goes_out_and_is_settled_later(
@@ -102,7 +120,7 @@ async def test_while_redis_is_away_the_answer_goes_out_and_is_settled_later(
         await eventually(lambda: len(reported(valkey)) == 20, 20)
 
         assert reported(valkey) == {f"req-{number}": 1 for number in range(20)}
-        assert valkey.zcard("limit:o5:now") == 0
+        assert state_of(valkey).in_flight == 0
 
 
 async def test_a_caller_that_leaves_while_settling_is_settled_all_the_same(
@@ -115,7 +133,7 @@ async def test_a_caller_that_leaves_while_settling_is_settled_all_the_same(
         await asyncio.gather(task, return_exceptions=True)
         await eventually(lambda: "req-1" in reported(valkey))
 
-    assert valkey.zcard("limit:o5:now") == 0
+    assert state_of(valkey).in_flight == 0
 
 
 async def test_what_a_stopping_gateway_cannot_deliver_the_next_one_does(
@@ -139,7 +157,7 @@ async def test_what_a_stopping_gateway_cannot_deliver_the_next_one_does(
 async def test_a_gateway_that_can_deliver_leaves_no_file(
     admission: Admission, valkey: redis.Redis, state_dir: Path
 ) -> None:
-    settlement = Settlement(admission, "gateway")
+    settlement = Settlement(admission, "gateway", PRICES)
     settlement._queue(await admit(admission, 1))
     await settlement.stop()
 
@@ -150,7 +168,7 @@ async def test_a_gateway_that_can_deliver_leaves_no_file(
 async def test_of_two_gateways_that_start_one_takes_the_file(
     admission: Admission, valkey: redis.Redis
 ) -> None:
-    dead = Settlement(admission, "dead")
+    dead = Settlement(admission, "dead", PRICES)
     for number in range(10):
         dead._queue(report(number))
     dead._save()
@@ -164,7 +182,7 @@ async def test_of_two_gateways_that_start_one_takes_the_file(
 async def test_a_damaged_file_loses_no_more_than_is_damaged(
     admission: Admission, valkey: redis.Redis, state_dir: Path, damage: str
 ) -> None:
-    dead = Settlement(admission, "dead")
+    dead = Settlement(admission, "dead", PRICES)
     for number in range(3):
         dead._queue(report(number))
     dead._save()
@@ -211,3 +229,19 @@ async def test_a_report_that_comes_while_another_is_delivered_is_not_taken_for_i
         await asyncio.sleep(0)
         first._queue(report(2))  # saves the first, then waits in its place
         await eventually(lambda: "req-2" in reported(valkey))
+
+
+async def test_a_request_whose_hold_redis_lost_makes_sums_be_read_anew(
+    admission: Admission, valkey: redis.Redis
+) -> None:
+    async with running(admission) as settlement:
+        lost = await admit(admission, 1)
+        valkey.flushdb()
+        await admit(admission, 2)
+        assert state_of(valkey).micros == 0
+        await settlement.settle(lost)
+
+        assert reported(valkey) == {"req-1": 1}
+        assert state_of(valkey).micros == -1  # unknown, until the next request asks
+        await admit(admission, 3)
+        assert (state_of(valkey).micros, state_of(valkey).micros_held) == (0, 100)

@@ -8,6 +8,7 @@ from django.conf import settings
 
 from tenants.admission import Admission
 from tenants.redis_link import RedisLink
+from tests.tenants.factory import Ledger
 
 
 @pytest.fixture
@@ -19,5 +20,10 @@ async def link(valkey: redis.Redis) -> AsyncIterator[RedisLink]:
 
 
 @pytest.fixture
-def admission(link: RedisLink) -> Admission:
-    return Admission(link, hold_expiry_s=900)
+def ledger() -> Ledger:
+    return Ledger()
+
+
+@pytest.fixture
+def admission(link: RedisLink, ledger: Ledger) -> Admission:
+    return Admission(link, hold_expiry_s=900, read_spent=ledger)

@@ -1,15 +1,14 @@
 """Any sequence of admissions and settlements leaves Redis as a model in Python says.
 
 Redis reads its own clock, so the model keeps what a bucket can hold between the
-times before and after each call; quotas and gauges are exact.
+times before and after each call; sums and places are exact.
 """
 
 from __future__ import annotations
 
 import asyncio
 import itertools
-import time
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field, fields
 
 import redis
 from django.conf import settings as django_settings
@@ -17,130 +16,262 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tenants.admission import Admission
-from tenants.admission.limits import month_of
 from tenants.errors import LimitExceeded
-from tenants.principal import Limits
+from tenants.principal import Limits, Principal
 from tenants.redis_link import RedisLink
-from tests.tenants.factory import make_principal, redis_ms
+from tests.tenants.factory import (
+    MODEL,
+    Ledger,
+    let_pass,
+    make_principal,
+    redis_ms,
+    state_of,
+    subjects,
+)
 
-SLACK_MS = 0.01  # of a number kept with four decimals
+SLACK_MS = 0.01
+# Field of Limits, name of the bucket in a state, period.
+BUCKETS = (
+    ("requests_per_minute", "rpm", 60_000),
+    ("requests_per_hour", "rph", 3_600_000),
+    ("requests_per_day", "rpd", 86_400_000),
+    ("tokens_per_minute", "tpm", 60_000),
+    ("tokens_per_day", "tpd", 86_400_000),
+)
 _serial = itertools.count()
+
+
+@dataclass(frozen=True)
+class Cost:
+    expected: int
+    most: int
+    micros: int
+
+    def of(self, name: str) -> int:
+        return self.expected if name.startswith("tokens") else 1
 
 
 @dataclass
 class Bucket:
-    """The earliest and latest that the theoretical arrival time can be."""
+    """The earliest and latest that it can be full again, in ms of Redis's clock."""
 
     limit: int
+    period: int
     low: float = 0.0
     high: float = 0.0
 
-    def shift(self, cost: int, before: float, after: float, *, from_now: bool) -> None:
-        step = cost * 60_000 / self.limit
-        low = max(self.low, before) if from_now else self.low
-        high = max(self.high, after) if from_now else self.high
-        self.low, self.high = low + step, high + step
+    def shift(self, cost: float, before: float, after: float) -> None:
+        step = cost * self.period / self.limit
+        # A debt begins now; what comes back was taken from where it is.
+        low = max(self.low, before) if step > 0 else self.low
+        high = max(self.high, after) if step > 0 else self.high
+        self.low = min(low + step, before + 2 * self.period)
+        self.high = min(high + step, after + 2 * self.period)
 
     def room(self, now: float) -> tuple[float, float]:
         """The least and the most that can be free, in units of the limit."""
         return tuple(
-            (60_000 - max(0.0, arrival - now)) * self.limit / 60_000
-            for arrival in (self.high, self.low)
+            (self.period - max(0.0, full - now)) * self.limit / self.period
+            for full in (self.high, self.low)
         )
 
 
 @dataclass
-class Model:
+class Subject:
+    """What one subject may and has, as its limits would be kept on paper."""
+
     limits: Limits
-    requests: Bucket
-    tokens: Bucket
-    month: int = 0
-    open: dict[str, tuple[int, int]] = field(default_factory=dict)  # expected, most
+    credit: int | None = None
+    buckets: dict[str, Bucket] = field(default_factory=dict)
+    tokens: int = 0
+    tokens_held: int = 0
+    micros: int = 0
+    micros_held: int = 0
 
-    def check_admitted(self, expected: int, most: int, after: float) -> None:
-        assert self.requests.room(after)[1] >= 1 - 0.001
-        assert self.tokens.room(after)[1] >= expected - 0.001
-        assert len(self.open) < self.limits.concurrent_requests
-        assert self.month + most <= self.limits.monthly_tokens
+    def __post_init__(self) -> None:
+        for name, short, period in BUCKETS:
+            limit = getattr(self.limits, name)
+            if limit is not None:
+                self.buckets[short] = Bucket(limit, period)
 
-    def check_refused(self, expected: int, most: int, before: float) -> None:
-        assert (
-            self.requests.room(before)[0] < 1.001
-            or self.tokens.room(before)[0] < expected + 0.001
-            or len(self.open) >= self.limits.concurrent_requests
-            or self.month + most > self.limits.monthly_tokens
+    def fits(self, cost: Cost, in_flight: int, now: float, *, at_best: bool) -> bool:
+        """Whether it must (at worst) or may (at best) be admitted."""
+        slack = 0.001 if at_best else -0.001
+        for name, short, _ in BUCKETS:
+            bucket = self.buckets.get(short)
+            if bucket and bucket.room(now)[at_best] < cost.of(name) - slack:
+                return False
+        asked = (
+            (self.limits.concurrent_requests, in_flight + 1),
+            (self.limits.monthly_tokens, self.tokens + self.tokens_held + cost.most),
+            (self.limits.monthly_budget_micros, self.micros + self.micros_held + cost.micros),
+            (self.credit, self.micros + self.micros_held + cost.micros),
         )
+        return all(limit is None or used <= limit for limit, used in asked)
 
-    def admitted(self, request: str, expected: int, most: int, before: float, after: float) -> None:
-        self.check_admitted(expected, most, after)
-        self.requests.shift(1, before, after, from_now=True)
-        self.tokens.shift(expected, before, after, from_now=True)
-        self.month += most
-        self.open[request] = (expected, most)
+    def take(self, cost: Cost, before: float, after: float) -> None:
+        for name, short, _ in BUCKETS:
+            if short in self.buckets:
+                self.buckets[short].shift(cost.of(name), before, after)
+        self.tokens_held += cost.most
+        self.micros_held += cost.micros
 
-    def settled(self, request: str, used: int, before: float, after: float) -> None:
-        expected, most = self.open.pop(request)
-        self.tokens.shift(used - expected, before, after, from_now=used > expected)
-        self.month += used - most
+    def settle(self, cost: Cost, used: int, micros: int, before: float, after: float) -> None:
+        for short in ("tpm", "tpd"):
+            if short in self.buckets:
+                self.buckets[short].shift(used - cost.expected, before, after)
+        self.tokens_held -= cost.most
+        self.micros_held -= cost.micros
+        self.tokens += used
+        self.micros += micros
+
+    def pass_time(self, ms: float) -> None:
+        for bucket in self.buckets.values():
+            bucket.low, bucket.high = bucket.low - ms, bucket.high - ms
+
+    @property
+    def is_limited(self) -> bool:
+        return self.credit is not None or any(v is not None for v in astuple(self.limits))
+
+
+@dataclass
+class Model:
+    subjects: dict[str, Subject]
+    open: dict[str, Cost] = field(default_factory=dict)
+
+    def all_fit(self, cost: Cost, now: float, *, at_best: bool) -> bool:
+        running = len(self.open)
+        return all(s.fits(cost, running, now, at_best=at_best) for s in self.subjects.values())
+
+    def admit(self, request: str, cost: Cost, before: float, after: float) -> None:
+        assert self.all_fit(cost, after, at_best=True)
+        for subject in self.subjects.values():
+            subject.take(cost, before, after)
+        self.open[request] = cost
+
+    def settle(self, request: str, used: int, micros: int, before: float, after: float) -> None:
+        cost = self.open.pop(request)
+        for subject in self.subjects.values():
+            subject.settle(cost, used, micros, before, after)
 
     def compare(self, client: redis.Redis) -> None:
         now = redis_ms(client)
-        for name, bucket in (("rpm", self.requests), ("tpm", self.tokens)):
-            arrival = max(float(client.get(f"limit:o5:{name}") or 0), now)
-            assert max(bucket.low, now) - SLACK_MS <= arrival, name
-            assert arrival <= max(bucket.high, now) + SLACK_MS, name
-        running = {member.decode() for member in client.zrange("limit:o5:now", 0, -1)}
-        assert running == set(self.open)
-        month, _ = month_of(time.time())
-        assert int(client.get(f"limit:o5:month:{month}") or 0) == self.month
+        for name, subject in self.subjects.items():
+            state = state_of(client, name) if name in subjects(client) else None
+            if state is None:
+                assert not subject.is_limited or not (self.open or subject.tokens)
+                continue
+            for short, bucket in subject.buckets.items():
+                full = max(state.seen + getattr(state, short), now)
+                assert max(bucket.low, now) - SLACK_MS <= full, (name, short)
+                assert full <= max(bucket.high, now) + SLACK_MS, (name, short)
+            assert state.in_flight == len(self.open)
+            assert (state.tokens_held, state.micros_held) == (
+                subject.tokens_held, subject.micros_held,
+            )  # fmt: skip
+            assert state.life_held == subject.micros_held
+            if state.tokens >= 0:
+                assert (state.tokens, state.micros) == (subject.tokens, subject.micros)
+            if state.life >= 0:
+                assert state.life == subject.micros
         assert {member.decode() for member in client.zrange("holds", 0, -1)} == set(self.open)
 
 
+SUBJECTS = ("o5", "p3", "k7", f"o5:{MODEL}", f"p3:{MODEL}")
+CREDIT = "credit"
+MOST = {
+    "requests_per_minute": 8, "requests_per_hour": 8, "requests_per_day": 8,
+    "tokens_per_minute": 300, "tokens_per_day": 900, "concurrent_requests": 4,
+    "monthly_tokens": 2_000, "monthly_budget_micros": 5_000, CREDIT: 6_000,
+}  # fmt: skip
+Drawn = dict[tuple[int, str], int]
+# Some limits each time: among all, most would never be the one that refuses.
+limits: st.SearchStrategy[Drawn] = st.lists(
+    st.tuples(st.integers(0, 4), st.sampled_from(sorted(MOST))).flatmap(
+        lambda place: st.tuples(st.just(place), st.integers(1, MOST[place[1]]))
+    ),
+    min_size=1,
+    max_size=9,
+).map(dict)
 admissions = st.tuples(st.just("admit"), st.integers(1, 80), st.integers(0, 400))
-settlements = st.tuples(st.just("settle"), st.integers(0, 9), st.integers(0, 300))
-limits = st.builds(
-    Limits,
-    requests_per_minute=st.integers(1, 12),
-    tokens_per_minute=st.integers(1, 300),
-    concurrent_requests=st.integers(1, 4),
-    monthly_tokens=st.integers(1, 2_000),
+steps = st.one_of(
+    admissions,
+    admissions,
+    st.tuples(st.just("settle"), st.integers(0, 9), st.integers(0, 300)),
+    st.tuples(st.just("pass"), st.integers(1, 90_000), st.just(0)),
 )
 
 
-@given(limits, st.lists(st.one_of(admissions, settlements), max_size=25))
+def test_every_limit_there_is_is_in_the_model() -> None:
+    assert set(MOST) - {CREDIT} == {each.name for each in fields(Limits)}
+
+
+@given(limits, st.lists(steps, max_size=30))
 @settings(
-    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 def test_limits_hold_what_the_model_holds(
-    valkey: redis.Redis, limits: Limits, steps: list[tuple[str, int, int]]
+    valkey: redis.Redis, limits: Drawn, steps: list[tuple[str, int, int]]
 ) -> None:
     valkey.flushdb()
     asyncio.run(_walk(valkey, limits, steps))
 
 
-async def _walk(valkey: redis.Redis, limits: Limits, steps: list[tuple[str, int, int]]) -> None:
+def _set_up(drawn: Drawn) -> tuple[Principal, Model]:
+    by_subject = [
+        Limits(**{name: limit for (at, name), limit in drawn.items() if at == n and name != CREDIT})
+        for n in range(5)
+    ]
+    model = Model({name: Subject(its) for name, its in zip(SUBJECTS, by_subject, strict=True)})
+    credits = [limit for (_, name), limit in drawn.items() if name == CREDIT]
+    model.subjects["o5"].credit = credits[0] if credits else None
+    organization, project, key, of_organization, of_project = by_subject
+    principal = make_principal(
+        organization, key, project=project, credit=model.subjects["o5"].credit,
+        organization_models={MODEL: of_organization}, project_models={MODEL: of_project},
+    )  # fmt: skip
+    return principal, model
+
+
+async def _walk(valkey: redis.Redis, drawn: Drawn, steps: list[tuple[str, int, int]]) -> None:
     link = RedisLink(django_settings.REDIS_URL, timeout_s=5, name="model")
-    admission = Admission(link, hold_expiry_s=900)
-    model = Model(
-        limits, Bucket(limits.requests_per_minute or 0), Bucket(limits.tokens_per_minute or 0)
-    )
-    for action, first, second in steps:
-        before = redis_ms(valkey)
-        if action == "admit":
-            expected, most = first, first + second
-            request = f"req-{next(_serial)}"
-            try:
-                await admission.admit(
-                    make_principal(limits), request,
-                    expected_tokens=expected, most_tokens=most, note=b"",
-                )  # fmt: skip
-            except LimitExceeded:
-                model.check_refused(expected, most, before)
-            else:
-                model.admitted(request, expected, most, before, redis_ms(valkey))
-        elif model.open:
-            request = list(model.open)[first % len(model.open)]
-            assert await admission.settle(request, second, b"")
-            model.settled(request, second, before, redis_ms(valkey))
-        model.compare(valkey)
-    await link.aclose()
+    try:
+        admission = Admission(link, 900, Ledger())
+        principal, model = _set_up(drawn)
+        for step in steps:
+            await _take(valkey, admission, principal, model, step)
+            model.compare(valkey)
+    finally:
+        await link.aclose()
+
+
+async def _take(
+    valkey: redis.Redis,
+    admission: Admission,
+    principal: Principal,
+    model: Model,
+    step: tuple[str, int, int],
+) -> None:
+    action, first, second = step
+    before = redis_ms(valkey)
+    if action == "admit":
+        cost = Cost(first, first + second, 3 * first + second)
+        request = f"req-{next(_serial)}"
+        try:
+            await admission.admit(
+                principal, request, model=MODEL, expected_tokens=cost.expected,
+                most_tokens=cost.most, most_cost_micros=cost.micros, note=b"",
+            )  # fmt: skip
+        except LimitExceeded:
+            assert not model.all_fit(cost, before, at_best=False)
+        else:
+            model.admit(request, cost, before, redis_ms(valkey))
+    elif action == "settle" and model.open:
+        request = list(model.open)[first % len(model.open)]
+        micros = second * 2
+        assert await admission.settle(request, used_tokens=second, cost_micros=micros, report=b"")
+        model.settle(request, second, micros, before, redis_ms(valkey))
+    elif action == "pass":
+        let_pass(valkey, first)
+        for subject in model.subjects.values():
+            subject.pass_time(first)

@@ -1,4 +1,4 @@
-"""The arithmetic around the script: months, durations, and which limits a request meets."""
+"""The arithmetic around the scripts: months, durations, money in words, who is limited by what."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tenants.admission.limits import _duration, checks_for, month_of
+from tenants.admission.kinds import KINDS, Costs
+from tenants.admission.limits import dollars, duration, months_at
+from tenants.admission.subjects import keys_of, subjects_of
 from tenants.principal import Limits
-from tests.tenants.factory import make_principal
+from tests.tenants.factory import MODEL, make_principal
 
 moments = st.datetimes(datetime(2020, 1, 1), datetime(2199, 12, 31)).map(
     lambda moment: moment.replace(tzinfo=UTC)
@@ -23,15 +25,13 @@ moments = st.datetimes(datetime(2020, 1, 1), datetime(2199, 12, 31)).map(
 @example(datetime(2025, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC))
 @example(datetime(2100, 2, 28, 12, tzinfo=UTC))  # no leap year
 def test_a_month_ends_where_the_next_begins(moment: datetime) -> None:
-    month, left_ms = month_of(moment.timestamp())
+    months = months_at(moment.timestamp())
 
-    assert month == f"{moment:%Y-%m}"
-    end = moment + timedelta(milliseconds=left_ms)
-    next_month = (moment.replace(day=1) + timedelta(days=32)).replace(
-        day=1, hour=0, minute=0, second=0, microsecond=0
-    )
-    assert abs(end - next_month) <= timedelta(milliseconds=1)
-    assert left_ms >= 1
+    begin = moment.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    next_month = (begin + timedelta(days=32)).replace(day=1)
+    later = (next_month + timedelta(days=32)).replace(day=1)
+    assert months.number == moment.year * 12 + moment.month - 1
+    assert months[1:] == tuple(1000 * int(m.timestamp()) for m in (begin, next_month, later))
 
 
 @pytest.mark.parametrize(
@@ -44,28 +44,50 @@ def test_a_month_ends_where_the_next_begins(moment: datetime) -> None:
         (59_999, b"59.999s"),
         (60_000, b"1m0s"),
         (63_000, b"1m3s"),
-        (3_600_500, b"60m0.5s"),
+        (3_600_500, b"1h0m0.5s"),
+        (86_400_000, b"24h0m0s"),
     ],
 )
 def test_durations_are_written_as_openai_writes_them(milliseconds: int, text: bytes) -> None:
-    assert _duration(milliseconds) == text
+    assert duration(milliseconds) == text
 
 
-def test_rates_are_charged_the_expected_and_quotas_the_largest_bill() -> None:
-    limits = Limits(1, 2, 3, 4)
-    checks = checks_for(make_principal(limits, limits), expected_tokens=10, most_tokens=99, now=0)
+@pytest.mark.parametrize(
+    ("micros", "text"),
+    [
+        (0, "$0.00"),
+        (1, "$0.000001"),
+        (450_000, "$0.45"),
+        (1_000_000, "$1.00"),
+        (1_234_567_890, "$1,234.56789"),
+        (2**53, "$9,007,199,254.740992"),
+    ],
+)
+def test_money_is_told_exactly(micros: int, text: str) -> None:
+    assert dollars(micros) == text
 
-    costs = {(check.subject, check.name): check.cost for check in checks}
-    for subject in ("organization", "API key"):
-        assert costs[subject, "requests_per_minute"] == 1
-        assert costs[subject, "tokens_per_minute"] == 10
-        assert costs[subject, "concurrent_requests"] == 1
-        assert costs[subject, "monthly_tokens"] == 99
-    assert len({check.key for check in checks}) == len(checks) == 8
+
+def test_rates_are_charged_the_expected_and_sums_the_most() -> None:
+    costs = Costs(expected_tokens=10, most_tokens=99, most_micros=7)
+
+    assert [costs.of(place) for place in range(len(KINDS))] == [1, 1, 1, 10, 10, 1, 99, 7, 7]
 
 
-def test_a_limit_that_is_null_is_no_check_and_one_that_is_nothing_is() -> None:
-    principal = make_principal(Limits(tokens_per_minute=0))
+def test_a_request_counts_for_up_to_five_and_the_limited_come_first() -> None:
+    some = Limits(requests_per_minute=1)
+    caller = make_principal(key=some, organization_models={MODEL: some, "other": some})
+    subjects = subjects_of(caller, MODEL)
 
-    (check,) = checks_for(principal, 1, 1, now=0)
-    assert (check.name, check.limit) == ("tokens_per_minute", 0)
+    assert [subject.key for subject in subjects] == [
+        "limit:k7", f"limit:o5:{MODEL}", "limit:o5", "limit:p3",
+    ]  # fmt: skip
+    assert {subject.key for subject in subjects} <= set(keys_of(5, 3, 7, MODEL))
+    assert [subject.amounts.is_empty for subject in subjects] == [False, False, True, True]
+
+
+def test_a_limit_that_is_null_is_none_and_one_that_is_nothing_is_one() -> None:
+    (subject, *_) = subjects_of(make_principal(project=Limits(tokens_per_minute=0)), MODEL)
+
+    assert subject.kind == "project"
+    assert subject.amounts.by_place == (-1, -1, -1, 0, -1, -1, -1, -1, -1)
+    assert not subject.amounts.needs_month and not subject.amounts.needs_life

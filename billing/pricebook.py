@@ -1,0 +1,98 @@
+"""Prices in a gateway's memory: what a request may cost before it runs, and what it did cost.
+
+Read from PostgreSQL at start, on every NOTIFY of a new price and once a minute; requests
+never query it. Prices that begin later are in it and take effect at their moment.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+import psycopg
+from asgiref.sync import sync_to_async
+from django.db import Error as DatabaseError
+from django.db import connection
+
+from billing.models import Price
+from billing.prices import BilledTokens, billed_tokens, cost_micros, select_price
+from billing.usage import UsageReport
+from tenants.authentication import listen
+
+log = logging.getLogger(__name__)
+
+CHANNEL = "prices_changed"
+# A bound for what no NOTIFY announces: while the listener is away, a row changed by hand.
+REFRESH_S = 60.0
+
+
+class Pricebook:
+    """``run`` keeps it fresh as a task; a model without a price costs nothing, as in the ledger."""
+
+    def __init__(self, prices: Iterable[Price] = ()) -> None:
+        self._prices = _by_model(prices)
+        self._changed = asyncio.Event()
+
+    def most_cost_micros(
+        self, model: str, prompt_tokens: int, output_tokens: int, at: float
+    ) -> int:
+        """The most that a request admitted at ``at`` (Unix seconds) can cost.
+
+        Nothing is in a cache, unless that costs more, and the answer is as long as can be.
+        """
+        price = self._price(model, at)
+        if price is None:
+            return 0
+        is_dearer_cached = price.cached_input_micros_per_million > price.input_micros_per_million
+        cached = prompt_tokens if is_dearer_cached else 0
+        return cost_micros(price, BilledTokens(prompt_tokens, cached, output_tokens))
+
+    def cost_micros(self, report: UsageReport) -> int:
+        """What the ledger will post for this report."""
+        price = self._price(report.model, report.started_at)
+        return cost_micros(price, billed_tokens(report)) if price else 0
+
+    def load(self) -> None:
+        """Read all prices now; raises DatabaseError and keeps what it knew."""
+        self._prices = _by_model(Price.objects.all())
+
+    async def refresh(self) -> None:
+        await sync_to_async(self._load_in_thread, thread_sensitive=False)()
+
+    async def run(self) -> None:
+        listener = asyncio.create_task(
+            listen(CHANNEL, lambda _: self._changed.set(), lambda _: self._changed.set())
+        )
+        try:
+            while True:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(REFRESH_S):
+                        await self._changed.wait()
+                self._changed.clear()
+                try:
+                    await self.refresh()
+                except (DatabaseError, psycopg.Error, OSError) as error:
+                    # What is known still holds; the next change or minute tries again.
+                    log.warning("pricebook.refresh_failed", extra={"error": repr(error)})
+        finally:
+            listener.cancel()
+
+    def _load_in_thread(self) -> None:
+        try:
+            self.load()
+        finally:
+            connection.close()
+
+    def _price(self, model: str, at: float) -> Price | None:
+        prices = self._prices.get(model)
+        return select_price(prices, model, datetime.fromtimestamp(at, UTC)) if prices else None
+
+
+def _by_model(prices: Iterable[Price]) -> dict[str, tuple[Price, ...]]:
+    books: dict[str, list[Price]] = {}
+    for price in prices:
+        books.setdefault(price.model, []).append(price)
+    return {model: tuple(its) for model, its in books.items()}

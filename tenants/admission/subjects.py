@@ -1,0 +1,112 @@
+"""Whom a request's limits belong to: up to five subjects, each with one state in Redis."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import astuple, dataclass
+from functools import lru_cache
+from typing import Literal, NamedTuple
+
+from tenants.admission.kinds import (
+    DAY_MS,
+    KINDS,
+    MINUTE_MS,
+    MONTHLY_BUDGET,
+    MONTHLY_TOKENS,
+    PREPAID_CREDIT,
+)
+from tenants.principal import NO_LIMITS, Limits, Principal
+
+SubjectKind = Literal["organization", "project", "API key"]
+_LIMITS = struct.Struct(f"<{len(KINDS)}d")
+_STEPS = struct.Struct("<dd")
+
+
+@dataclass(frozen=True, slots=True)
+class Amounts:
+    """One subject's limits, also as the scripts read them."""
+
+    by_place: tuple[int, ...]  # in the order of KINDS, -1 for none
+    packed: bytes
+    # How many ms of a bucket one token is, by the minute and by the day; 0 for no bucket.
+    steps: bytes
+
+    @property
+    def is_empty(self) -> bool:
+        return max(self.by_place) < 0
+
+    @property
+    def needs_month(self) -> bool:
+        return self.by_place[MONTHLY_TOKENS] >= 0 or self.by_place[MONTHLY_BUDGET] >= 0
+
+    @property
+    def needs_life(self) -> bool:
+        return self.by_place[PREPAID_CREDIT] >= 0
+
+
+@lru_cache(maxsize=16_384)
+def amounts_of(limits: Limits, credit_micros: int | None = None) -> Amounts:
+    """Packed once for each set of limits, not once a request."""
+    asked = (*astuple(limits), credit_micros)
+    by_place = tuple(-1 if amount is None else max(0, amount) for amount in asked)
+    _, _, _, minute, day, *_ = by_place
+    steps = [
+        period / limit if limit > 0 else 0.0
+        for period, limit in ((MINUTE_MS, minute), (DAY_MS, day))
+    ]
+    return Amounts(by_place, _LIMITS.pack(*by_place), _STEPS.pack(*steps))
+
+
+class Subject(NamedTuple):
+    """Who is limited; ``model`` if for one model only. ``key`` is its state's in Redis."""
+
+    kind: SubjectKind
+    key: str
+    organization: int
+    project: int | None
+    api_key: int | None
+    model: str | None
+    amounts: Amounts
+
+
+def subjects_of(principal: Principal, model: str) -> list[Subject]:
+    """Everybody whom this request counts for: those with limits first, then the others."""
+    organization, project, key = principal.organization, principal.project, principal.api_key
+    of_organization = amounts_of(principal.organization_limits, principal.credit_granted_micros)
+    subjects = [
+        Subject("organization", f"limit:o{organization}", organization, None, None, None,
+                of_organization),
+        Subject("project", f"limit:p{project}", organization, project, None, None,
+                amounts_of(principal.project_limits)),
+        Subject("API key", f"limit:k{key}", organization, None, key, None,
+                amounts_of(principal.key_limits)),
+    ]  # fmt: skip
+    by_model = principal.organization_model_limits.get(model, NO_LIMITS)
+    if by_model is not NO_LIMITS:
+        subjects.append(
+            Subject("organization", f"limit:o{organization}:{model}", organization, None, None,
+                    model, amounts_of(by_model))
+        )  # fmt: skip
+    by_model = principal.project_model_limits.get(model, NO_LIMITS)
+    if by_model is not NO_LIMITS:
+        subjects.append(
+            Subject("project", f"limit:p{project}:{model}", organization, project, None, model,
+                    amounts_of(by_model))
+        )  # fmt: skip
+    subjects.sort(key=_is_unlimited)
+    return subjects
+
+
+def _is_unlimited(subject: Subject) -> bool:
+    return subject.amounts.is_empty
+
+
+def keys_of(organization: int, project: int, api_key: int | None, model: str) -> list[str]:
+    """The states that a request of theirs may have counted in."""
+    keys = [
+        f"limit:o{organization}",
+        f"limit:p{project}",
+        f"limit:o{organization}:{model}",
+        f"limit:p{project}:{model}",
+    ]
+    return keys if api_key is None else [*keys, f"limit:k{api_key}"]
