@@ -81,12 +81,17 @@ SCOPES = {
     "/v1/embeddings": "inference.embeddings",
     "/v1/models": "models.read",
 }
-MANAGEMENT_PATH = "/v1/organization"
+# OpenAI's clients ask for the roles of a project beside the organization.
+MANAGEMENT_PATHS = ("/v1/organization", "/v1/projects")
+
+
+def is_management_path(path: str) -> bool:
+    return any(path == root or path.startswith(root + "/") for root in MANAGEMENT_PATHS)
 
 
 def is_token_path(path: str) -> bool:
     """Whether ``token_path`` answers this path; everything else is Django's."""
-    if path == MANAGEMENT_PATH or path.startswith(MANAGEMENT_PATH + "/"):
+    if is_management_path(path):
         return False
     return path.startswith("/v1/") or path in HTTP_SERVICE_PATHS
 

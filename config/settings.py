@@ -162,6 +162,13 @@ WEBSOCKET_MAX_REQUESTS = env.integer(
     doc="Requests in flight on one WebSocket.",
     minimum=1,
 )
+MANAGEMENT_REQUESTS_PER_MINUTE = env.integer(
+    "MANAGEMENT_REQUESTS_PER_MINUTE",
+    300,
+    owner="api",
+    doc="Calls of the management API that one admin key may make in a minute.",
+    minimum=1,
+)
 
 # --- Inference ---------------------------------------------------------------------------
 
@@ -247,6 +254,8 @@ INSTALLED_APPS = [
     "allauth.account",
     "channels",
     "rest_framework",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
     "tenants",
     "billing",
     "inference",
@@ -508,6 +517,13 @@ UNFOLD = {
 REST_FRAMEWORK = {
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "UNAUTHENTICATED_USER": None,
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Sluice management API",
+    "DESCRIPTION": "Organizations managed by programs, in the shape of OpenAI's admin API.",
+    "VERSION": "1",
+    "OAS_VERSION": "3.1.0",
+    "POSTPROCESSING_HOOKS": ["api.management.schema.add_components"],
 }
 
 # --- Celery ------------------------------------------------------------------------------

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TypeVar
 
-from django.db.models import Q, QuerySet
+from django.db.models import Model, Q, QuerySet
 
 from tenants import permissions, scope
 from tenants.errors import AccessDenied, NotFound
@@ -21,6 +22,8 @@ from tenants.models import (
     ServiceAccount,
     User,
 )
+
+M = TypeVar("M", bound=Model)
 
 # The predefined roles' permissions, under the name by which this module is asked.
 PERMISSIONS = permissions.OF_ROLE
@@ -145,6 +148,21 @@ def check_permission(
 ) -> None:
     if not is_allowed(membership, permission, project):
         raise AccessDenied(f"Your role ({membership.get_role_display()}) does not allow this.")
+
+
+def access_in(
+    rows: QuerySet[M],
+    public_id: str,
+    what: str,
+    *,
+    name: str = "public_id",
+    param: str | None = None,
+) -> M:
+    """The one row of an organization's ``rows`` (``tenants.listings``) that the caller names."""
+    row = rows.filter(**{name: public_id}).first()
+    if row is None:
+        raise NotFound(f"No such {what}.", param=param)
+    return row
 
 
 # --- What belongs to an organization --------------------------------------------------------

@@ -42,6 +42,11 @@ def acting_program(key: ApiKey, address: str | None) -> Iterator[None]:
         _program.reset(token)
 
 
+def current_program() -> Program | None:
+    """The program on whose behalf this code runs, if one does."""
+    return _program.get()
+
+
 # No RETURNING: the web role may add an event of no organization, but not read one.
 _INSERT = """
 INSERT INTO tenants_auditevent (

@@ -58,7 +58,7 @@ _NO_KEY = (
     "You didn't provide an API key. Provide it in an Authorization header using "
     "Bearer auth (Authorization: Bearer YOUR_KEY)."
 )
-_BAD_KEY = "Incorrect API key provided. You can find your keys in the portal."
+BAD_KEY = "Incorrect API key provided. You can find your keys in the portal."
 
 
 class AuthenticationUnavailable(TenantError):
@@ -79,7 +79,7 @@ def parse_bearer(header: bytes | None) -> str:
     try:
         return text.strip().decode("ascii")
     except UnicodeDecodeError:
-        raise InvalidApiKey(_BAD_KEY) from None
+        raise InvalidApiKey(BAD_KEY) from None
 
 
 class Authenticator:
@@ -112,7 +112,7 @@ class Authenticator:
             return known[1]
         refused_at = self._refused.get(digest)
         if refused_at is not None and now - refused_at < REFUSED_TTL_S:
-            raise InvalidApiKey(_BAD_KEY)
+            raise InvalidApiKey(BAD_KEY)
         try:
             return await self._look_up(text, digest, now)
         except AuthenticationUnavailable:
@@ -138,7 +138,7 @@ class Authenticator:
             self._known.pop(digest, None)
             if is_current:
                 self._refused[digest] = now
-            raise InvalidApiKey(_BAD_KEY)
+            raise InvalidApiKey(BAD_KEY)
         if is_current:
             self._known[digest] = (now, principal)
         return principal
@@ -195,7 +195,7 @@ def get_principal(lookup: str, digest: bytes) -> Principal | None:
     try:
         with scope.for_key(lookup):
             found = ApiKey.objects.filter(revoked_at=None).first()
-        if not _is_right(found, lookup, digest):
+        if not is_right(found, lookup, digest):
             return None
         assert found is not None
         with scope.for_organization(found.organization_id):
@@ -204,8 +204,11 @@ def get_principal(lookup: str, digest: bytes) -> Principal | None:
         connection.close()  # back to the pool: this thread has no request to end it
 
 
-def _is_right(key: ApiKey | None, lookup: str, digest: bytes) -> bool:
-    """Compares in constant time, also when there is no key to compare with."""
+def is_right(key: ApiKey | None, lookup: str, digest: bytes) -> bool:
+    """Whether ``key``, found by ``lookup``, is live and has this digest.
+
+    Compares in constant time, also when there is no key to compare with.
+    """
     stored, is_in_time = b"\0" * 32, False
     if key is not None and key.lookup == lookup:
         stored, is_in_time = bytes(key.secret_hmac), True
@@ -279,7 +282,7 @@ def _by_model(rows: Iterable[PlanModelLimit | ProjectModelLimit]) -> dict[str, L
 
 def _checked(principal: Principal, address: str | None) -> Principal:
     if principal.key_expires_at is not None and principal.key_expires_at <= time.time():
-        raise InvalidApiKey(_BAD_KEY)
+        raise InvalidApiKey(BAD_KEY)
     if principal.allowed_networks and not (
         address and networks.is_within(address, principal.allowed_networks)
     ):

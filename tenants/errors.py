@@ -72,6 +72,33 @@ class AlreadyDone(TenantError):
     code = "already_done"
 
 
+class RequestInFlight(TenantError):
+    """The first request with this Idempotency-Key has not been answered yet."""
+
+    status = 409
+    code = "request_in_flight"
+    retry_after_s = 1.0
+
+
+class IdempotencyKeyReused(TenantError):
+    """One Idempotency-Key for two different requests."""
+
+    status = 422
+    code = "idempotency_key_reused"
+
+
+class TooManyRequests(TenantError):
+    """A door's own limit, not one of a plan."""
+
+    status = 429
+    code = "rate_limit_exceeded"
+    kind = "rate_limit_error"
+
+    def __init__(self, message: str, *, retry_after_s: float):
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
 # Limits that waiting a moment does not help: OpenAI's clients are told by another code.
 QUOTAS = frozenset({"monthly_tokens", "monthly_budget", "prepaid_credit"})
 

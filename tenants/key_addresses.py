@@ -63,12 +63,13 @@ class KeyAddresses:
 def record_uses(uses: Iterable[Use]) -> int:
     """Remember where keys were used from; returns how many places were new."""
     try:
-        return sum(_record_use(*use) for use in uses)
+        return sum(record_use(*use) for use in uses)
     finally:
         connection.close()  # back to the pool: this thread has no request to end it
 
 
-def _record_use(organization: int, key: int, address: str) -> bool:
+def record_use(organization: int, key: int, address: str) -> bool:
+    """Remember one place; True if the key was not used from there before."""
     with scope.for_organization(organization), transaction.atomic():
         known = ApiKeyAddress.objects.filter(api_key=key)
         if known.filter(address=address).exists() or known.count() >= MOST_OF_A_KEY:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tenants.models import Membership, Role
+from tenants.models import IdempotentRequest, Membership, Role
 
 
 def lock_owners(organization: int) -> list[Membership]:
@@ -12,3 +12,9 @@ def lock_owners(organization: int) -> list[Membership]:
         .filter(organization=organization, role=Role.OWNER)
         .order_by("pk")
     )
+
+
+def lock_idempotent_request(pk: int) -> IdempotentRequest | None:
+    """The row, held until the transaction ends; None if another holds it or it is gone."""
+    rows = IdempotentRequest.objects.select_for_update(skip_locked=True, of=("self",))
+    return rows.filter(pk=pk).first()

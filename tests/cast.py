@@ -43,6 +43,12 @@ class Cast:
     stranger_key: str
     suspended_api_key: ApiKey
     suspended_key: str
+    owner_admin_api_key: ApiKey
+    owner_admin_key: str
+    stranger_admin_api_key: ApiKey
+    stranger_admin_key: str
+    suspended_admin_api_key: ApiKey
+    suspended_admin_key: str
 
 
 @cache
@@ -104,6 +110,9 @@ def build_cast() -> Cast:
     suspended_key = actions.create_api_key(
         suspended.projects.get(), "Suspended key", acting_user=people["suspended"]
     )
+    owner_admin = actions.create_api_key(organization, "Admin", acting_user=people["owner"])
+    stranger_admin = actions.create_api_key(other, "Admin", acting_user=people["stranger"])
+    suspended_admin = actions.create_api_key(suspended, "Admin", acting_user=people["suspended"])
     suspended = actions.set_organization_suspended(
         suspended, True, acting_user=staff, reason="Unpaid"
     )
@@ -121,4 +130,10 @@ def build_cast() -> Cast:
         stranger_key=stranger_key[1],
         suspended_api_key=suspended_key[0],
         suspended_key=suspended_key[1],
+        owner_admin_api_key=owner_admin[0],
+        owner_admin_key=owner_admin[1],
+        stranger_admin_api_key=stranger_admin[0],
+        stranger_admin_key=stranger_admin[1],
+        suspended_admin_api_key=suspended_admin[0],
+        suspended_admin_key=suspended_admin[1],
     )

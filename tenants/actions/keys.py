@@ -59,10 +59,13 @@ def create_api_key(
         raise OrganizationSuspended("This organization is suspended; it cannot create keys.")
     checked = _checked_terms(place["kind"], terms)
     secret = keys.new_secret(settings.API_KEY_PEPPER, place["kind"])
+    program = audit.current_program()
+    # What a program makes is its creator's, and ends when they leave, as the program does.
+    owner_user = acting_user or (program.key.created_by if program else None)
     # get_or_create leaves the race of two equal submissions to the unique constraint.
     key, is_new = ApiKey.objects.get_or_create(
         public_id=public_id or identifiers.new_key_id(),
-        defaults={**place, **checked, **_stored(secret), "created_by": acting_user, "name": name},
+        defaults={**place, **checked, **_stored(secret), "created_by": owner_user, "name": name},
     )
     if not is_new:
         raise AlreadyDone("This key was created before.")

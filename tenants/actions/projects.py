@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from django.db import IntegrityError, transaction
@@ -29,12 +30,18 @@ LIMIT_NAMES = tuple(field.name for field in LimitFields._meta.get_fields())
 
 @transaction.atomic
 def create_project(
-    organization: Organization, name: str, *, acting_user: User | None, address: str | None = None
+    organization: Organization,
+    name: str,
+    *,
+    limits: Mapping[str, int | None] | None = None,
+    acting_user: User | None,
+    address: str | None = None,
 ) -> Project:
     name = checked_name(name)
+    checked = {limit: _checked_change(limit, value) for limit, value in (limits or {}).items()}
     try:
         with transaction.atomic():
-            project = Project.objects.create(organization=organization, name=name)
+            project = Project.objects.create(organization=organization, name=name, **checked)
     except IntegrityError as error:
         raise InvalidInput("A project of this name exists.", param="name") from error
     audit.record_event(
@@ -44,7 +51,7 @@ def create_project(
         object_id=project.public_id,
         organization=organization,
         project=project.public_id,
-        after={"name": name},
+        after={"name": name, **checked},
         address=address,
     )
     return project

@@ -1,0 +1,1 @@
+"""The management API, ``/v1/organization/*``, in the shape of OpenAI's admin API."""
