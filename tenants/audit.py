@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import Any
 
 from django.db import connection
@@ -70,7 +71,10 @@ def record_event(
 ) -> None:
     """Call inside the transaction of the change; ``before`` and ``after`` hold no secret.
 
-    ``project`` is a public id.
+    ``project`` is a public id. From here to the end of the transaction it holds the row of
+    the organization's chain, which lets one transaction at a time add to a chain. So
+    that two never wait for each other in a circle, lock the rows that you change before
+    the first event, and those of several organizations in the order of their keys.
     """
     program = _program.get() if acting_user is None else None
     event = {
@@ -86,12 +90,20 @@ def record_event(
         "object_id": object_id,
         "before": before or {},
         "after": after or {},
-        "address": address or (program.address if program is not None else None),
+        "address": _stored_address(address or (program.address if program is not None else None)),
     }
     content = canonical(event)
     columns = [canonical(value) if isinstance(value, dict) else value for value in event.values()]
     with connection.cursor() as cursor:
         cursor.execute(_INSERT, [*columns, content])
+
+
+def _stored_address(text: str | None) -> str | None:
+    """As PostgreSQL's inet holds it: an event must not fail for a socket's odd name."""
+    try:
+        return str(ip_address((text or "").partition("%")[0]))
+    except ValueError:
+        return None
 
 
 def canonical(value: Any) -> str:

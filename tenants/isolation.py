@@ -81,9 +81,10 @@ def apply_grants(app: AppConfig) -> None:
 
     ``web_grants`` maps a model's name to READ, APPEND, WRITE or NOTHING for the web
     role; what it does not name is WRITE, as Django's own tables need. Staff may write
-    everything that triggers let them.
+    everything that triggers let them, but for what ``staff_grants`` names.
     """
     asked: dict[str, str] = getattr(app, "web_grants", {})
+    of_staff: dict[str, str] = getattr(app, "staff_grants", {})
     with connection.cursor() as cursor:
         cursor.execute("SELECT FROM pg_roles WHERE rolname = %s", [Login.WEB.value])
         if not cursor.rowcount:  # migrated to somewhere before the roles came
@@ -96,4 +97,6 @@ def apply_grants(app: AppConfig) -> None:
             cursor.execute(f"REVOKE ALL ON {table} FROM {Login.WEB.value}")
             if commands:
                 cursor.execute(f"GRANT {commands} ON {table} TO {Login.WEB.value}")
-            cursor.execute(f"GRANT {WRITE} ON {table} TO {Login.STAFF.value}")
+            cursor.execute(f"REVOKE ALL ON {table} FROM {Login.STAFF.value}")
+            commands = of_staff.get(str(model._meta.model_name), WRITE)
+            cursor.execute(f"GRANT {commands} ON {table} TO {Login.STAFF.value}")
