@@ -306,6 +306,18 @@ def test_a_savepoint_rolled_back_leaves_the_scope_before_or_none(
     assert connection.needs_rollback is False
 
 
+def test_a_savepoint_rolled_back_in_another_scope_than_it_was_made_in(
+    database: DatabaseWrapper, organizations: tuple[int, int]
+) -> None:
+    ours, theirs = organizations
+    with of(ours), transaction.atomic():
+        savepoint = transaction.savepoint()
+        with of(theirs):
+            assert seen() == [theirs]
+            transaction.savepoint_rollback(savepoint)
+            assert seen() == [theirs], "the server went back to ours"
+
+
 def test_a_transaction_goes_on_after_an_error_in_a_savepoint(
     database: DatabaseWrapper, organizations: tuple[int, int]
 ) -> None:
