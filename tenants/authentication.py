@@ -9,25 +9,22 @@ commits. While the listener is disconnected, entries live one second only.
 from __future__ import annotations
 
 import asyncio
-import hmac
 import logging
+import math
 import random
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import replace
-from datetime import datetime
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import psycopg
-from asgiref.sync import sync_to_async
 from cachetools import LRUCache
 from django.conf import settings
 from django.db import Error as DatabaseError
-from django.db import connection
-from django.utils import timezone
 
-from tenants import keys, networks, scope
+from tenants import keys, networks
 from tenants.actions import CHANNEL
+from tenants.changes import Changes
 from tenants.errors import (
     AddressNotAllowed,
     InvalidApiKey,
@@ -35,11 +32,14 @@ from tenants.errors import (
     TenantError,
 )
 from tenants.key_addresses import KeyAddresses
-from tenants.models import ApiKey, LimitFields, Organization, PlanModelLimit, ProjectModelLimit
 from tenants.postgres.listening import listener_parameters
-from tenants.principal import Limits, Principal
+from tenants.principal import Principal
+from tenants.principals import get_principal
+from tenants.principals import is_right as is_right
 
 log = logging.getLogger(__name__)
+
+Known = tuple[float, Principal]  # when its look-up began
 
 CACHE_ENTRIES = 100_000  # about 100 MB when full; the least recently used leave
 # A bound for what no NOTIFY announces: a row changed by hand in the database.
@@ -52,6 +52,13 @@ UNCHECKED_TTL_S = 300.0
 # attacker chooses them.
 REFUSED_ENTRIES = 10_000
 REFUSED_TTL_S = 5.0
+# Their own, so that a flood of unknown keys delays nothing else that needs a thread.
+LOOK_UP_THREADS = 8
+# Half a second of work for them; more callers than that are told to come back.
+LOOK_UPS_AT_ONCE = 256
+# A look-up takes milliseconds; a caller whose key is known goes on without one.
+LOOK_UP_TIMEOUT_S = 2.0
+AWAY_RETRY_S = 1.0
 LISTENER_BACKOFF_S = (0.1, 5.0)
 
 _NO_KEY = (
@@ -76,8 +83,11 @@ def parse_bearer(header: bytes | None) -> str:
     scheme, _, text = header.partition(b" ")
     if scheme.lower() != b"bearer" or not text:
         raise InvalidApiKey(_NO_KEY)
+    text = text.strip()
+    if len(text) > keys.LONGEST:  # a megabyte is not worth its HMAC
+        raise InvalidApiKey(BAD_KEY)
     try:
-        return text.strip().decode("ascii")
+        return text.decode("ascii")
     except UnicodeDecodeError:
         raise InvalidApiKey(BAD_KEY) from None
 
@@ -87,10 +97,15 @@ class Authenticator:
 
     def __init__(self) -> None:
         self._pepper = settings.API_KEY_PEPPER
-        self._known: LRUCache[bytes, tuple[float, Principal]] = LRUCache(CACHE_ENTRIES)
+        self._known: LRUCache[bytes, Known] = LRUCache(CACHE_ENTRIES)
         self._refused: LRUCache[bytes, float] = LRUCache(REFUSED_ENTRIES)
+        self._pending: dict[bytes, tuple[float, asyncio.Task[Principal | TenantError]]] = {}
+        self._changes = Changes()
         self._ttl_s = UNLISTENED_TTL_S
-        self._epoch = 0  # rises with every notice; a look-up older than it is not cached
+        self._fresh_from = -math.inf  # what was read before is read again, if it can be
+        self._is_away = False  # the database, when it was asked last
+        self._ask_again_at = 0.0
+        self._threads = ThreadPoolExecutor(LOOK_UP_THREADS, "key-look-up")
         self.addresses = KeyAddresses()
 
     async def authenticate(self, header: bytes | None, address: str | None = None) -> Principal:
@@ -108,51 +123,100 @@ class Authenticator:
         digest = keys.digest(text, self._pepper)
         now = time.monotonic()
         known = self._known.get(digest)
-        if known is not None and now - known[0] < self._ttl_s:
+        # Of what was read before a change nothing is believed, whatever happens.
+        if known is not None and known[0] <= self._changes.last(known[1].organization):
+            known = None
+        if known is not None and now - known[0] < self._ttl_s and known[0] > self._fresh_from:
             return known[1]
         refused_at = self._refused.get(digest)
         if refused_at is not None and now - refused_at < REFUSED_TTL_S:
             raise InvalidApiKey(BAD_KEY)
-        try:
-            return await self._look_up(text, digest, now)
-        except AuthenticationUnavailable:
-            if known is None or now - known[0] > UNCHECKED_TTL_S:
-                raise
-            return known[1]
+        usable = known[1] if known is not None and now - known[0] <= UNCHECKED_TTL_S else None
+        return await self._look_up(text, digest, now, usable)
 
-    async def _look_up(self, text: str, digest: bytes, now: float) -> Principal:
-        epoch = self._epoch
-        lookup = keys.lookup_of(text)
+    async def _look_up(
+        self, text: str, digest: bytes, now: float, usable: Principal | None
+    ) -> Principal:
+        """What the database says now; while it says nothing, ``usable`` if there is one."""
+        try:
+            task = self._begin_look_up(text, digest, now)
+            if usable is not None and self._is_away:
+                return usable  # the look-up goes on: its answer counts for the next request
+            # Shielded, because it answers for everybody who presents this key now.
+            async with asyncio.timeout(LOOK_UP_TIMEOUT_S):
+                outcome = await asyncio.shield(task)
+        except TimeoutError:
+            self._note_away(now, "no answer in time")
+            outcome = _unavailable()
+        except AuthenticationUnavailable as error:
+            outcome = error
+        if isinstance(outcome, Principal):
+            return outcome
+        if usable is not None and isinstance(outcome, AuthenticationUnavailable):
+            return usable
+        raise outcome
+
+    def _begin_look_up(
+        self, text: str, digest: bytes, now: float
+    ) -> asyncio.Task[Principal | TenantError]:
+        """The one look-up of this key that is running, if nothing changed since it began."""
+        if pending := self._pending.get(digest):
+            began, task = pending
+            if began > self._changes.latest and not task.done():
+                return task
+        if len(self._pending) >= LOOK_UPS_AT_ONCE:
+            raise _unavailable()
+        if self._is_away:
+            # One request in a while finds out; a thousand at once would wait in a queue.
+            if now < self._ask_again_at:
+                raise _unavailable()
+            self._ask_again_at = now + AWAY_RETRY_S
+        task = asyncio.create_task(self._ask(text, digest, now))
+        self._pending[digest] = now, task
+        task.add_done_callback(lambda done: self._forget_pending(digest, done))
+        return task
+
+    def _forget_pending(self, digest: bytes, done: asyncio.Task[Any]) -> None:
+        pending = self._pending.get(digest)
+        if pending is not None and pending[1] is done:
+            del self._pending[digest]
+
+    async def _ask(self, text: str, digest: bytes, began: float) -> Principal | TenantError:
+        """The key's principal, or the error for whoever waits; it never raises one."""
         principal = None
+        lookup = keys.lookup_of(text)
         if lookup is not None:
             try:
-                principal = await sync_to_async(get_principal, thread_sensitive=False)(
-                    lookup, digest
+                principal = await asyncio.get_running_loop().run_in_executor(
+                    self._threads, get_principal, lookup, digest
                 )
             except (DatabaseError, psycopg.Error, OSError) as error:
-                log.warning("authentication.database_unavailable", extra={"error": repr(error)})
-                raise AuthenticationUnavailable("Keys cannot be checked right now.") from error
-        is_current = epoch == self._epoch
+                self._note_away(began, repr(error))
+                return _unavailable()
+            self._is_away = False
         if principal is None:
             # Not even a database that then goes down may bring this key back.
             self._known.pop(digest, None)
-            if is_current:
-                self._refused[digest] = now
-            raise InvalidApiKey(BAD_KEY)
-        if is_current:
-            self._known[digest] = (now, principal)
+            if began > self._changes.latest:
+                self._refused[digest] = began
+            return InvalidApiKey(BAD_KEY)
+        self._known[digest] = (began, principal)
         return principal
 
+    def _note_away(self, now: float, reason: str) -> None:
+        if not self._is_away:
+            log.warning("authentication.database_unavailable", extra={"error": reason})
+        self._is_away = True
+        self._ask_again_at = max(self._ask_again_at, now + AWAY_RETRY_S)
+
     def forget(self, payload: str) -> None:
-        """Drop what is known of an organization's keys, or of all on ``*``."""
-        self._epoch += 1
+        """Believe nothing older of an organization's keys, or of all on ``*``."""
+        now = time.monotonic()
         self._refused.clear()
-        if payload == "*":
-            self._known.clear()
-            return
-        stale = [d for d, (_, p) in self._known.items() if str(p.organization) == payload]
-        for digest in stale:
-            self._known.pop(digest, None)
+        if payload.isdigit():
+            self._changes.note(int(payload), now)
+        else:
+            self._changes.note_all(now)
 
     async def run_listener(self) -> None:
         """Follow the notices for ever; cancel to stop."""
@@ -162,7 +226,12 @@ class Authenticator:
         self._ttl_s = CACHE_TTL_S if connected else UNLISTENED_TTL_S
         if connected:
             # Notices sent while nobody listened are lost.
-            self.forget("*")
+            self._fresh_from = time.monotonic()
+            self._refused.clear()
+
+
+def _unavailable() -> AuthenticationUnavailable:
+    return AuthenticationUnavailable("Keys cannot be checked right now.")
 
 
 async def listen(
@@ -187,97 +256,6 @@ async def listen(
         on_connected(False)
         await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311
         delay = min(delay * 2, LISTENER_BACKOFF_S[1])
-
-
-def get_principal(lookup: str, digest: bytes) -> Principal | None:
-    """The principal of a live key whose HMAC is ``digest``: one query to find the key in
-    the scope of its lookup part alone, four more in its organization's if it is right."""
-    try:
-        with scope.for_key(lookup):
-            found = ApiKey.objects.filter(revoked_at=None).first()
-        if not is_right(found, lookup, digest):
-            return None
-        assert found is not None
-        with scope.for_organization(found.organization_id):
-            return _principal_of(found, lookup)
-    finally:
-        connection.close()  # back to the pool: this thread has no request to end it
-
-
-def is_right(key: ApiKey | None, lookup: str, digest: bytes) -> bool:
-    """Whether ``key``, found by ``lookup``, is live and has this digest.
-
-    Compares in constant time, also when there is no key to compare with.
-    """
-    stored, is_in_time = b"\0" * 32, False
-    if key is not None and key.lookup == lookup:
-        stored, is_in_time = bytes(key.secret_hmac), True
-    elif key is not None and key.previous_lookup == lookup:
-        stored = bytes(key.previous_secret_hmac or stored)
-        is_in_time = key.previous_expires_at is not None and (
-            key.previous_expires_at > timezone.now()
-        )
-    return hmac.compare_digest(stored, digest) and is_in_time and key is not None and key.is_live
-
-
-def _principal_of(found: ApiKey, lookup: str) -> Principal | None:
-    key = ApiKey.objects.select_related("organization__plan", "project").get(pk=found.pk)
-    organization, plan, project = key.organization, key.organization.plan, key.project
-    if project is not None and project.archived_at is not None:
-        return None
-    ends = [moment for moment in (key.expires_at, _overlap_end(found, lookup)) if moment]
-    return Principal(
-        api_key=key.pk,
-        project=key.project_id or 0,
-        organization=organization.pk,
-        organization_public_id=organization.public_id,
-        fair_share_weight=plan.fair_share_weight,
-        region=organization.region,
-        data_residency=organization.data_residency,
-        screening_policy=organization.screening_policy,
-        response_cache_ttl_s=organization.response_cache_ttl_s,
-        is_suspended=organization.is_suspended,
-        key_expires_at=min(ends).timestamp() if ends else None,
-        organization_limits=_organization_limits(organization),
-        project_limits=_limits(project) if project else Limits(),
-        key_limits=_limits(key),
-        organization_model_limits=_by_model(PlanModelLimit.objects.filter(plan=plan)),
-        project_model_limits=_by_model(ProjectModelLimit.objects.filter(project=project)),
-        credit_granted_micros=organization.credit_granted_micros
-        if organization.is_prepaid
-        else None,
-        kind=key.kind,
-        scopes=frozenset(key.scopes),
-        allowed_networks=tuple(key.allowed_networks),
-        allowed_models=tuple(
-            frozenset(names)
-            for names in (key.allowed_models, project.allowed_models if project else [])
-            if names
-        ),
-        denied_models=frozenset(project.denied_models if project else []),
-    )
-
-
-def _overlap_end(key: ApiKey, lookup: str) -> datetime | None:
-    """When the presented secret ends, if it is the one before a rotation."""
-    return key.previous_expires_at if lookup == key.previous_lookup else None
-
-
-def _organization_limits(organization: Organization) -> Limits:
-    """The organization's own where its plan allows them and they are set, else the plan's."""
-    plan = _limits(organization.plan)
-    if not organization.plan.allows_custom_limits:
-        return plan
-    own = {name: getattr(organization, name) for name in Limits.__dataclass_fields__}
-    return replace(plan, **{name: value for name, value in own.items() if value is not None})
-
-
-def _limits(row: LimitFields) -> Limits:
-    return Limits(**{name: getattr(row, name) for name in Limits.__dataclass_fields__})
-
-
-def _by_model(rows: Iterable[PlanModelLimit | ProjectModelLimit]) -> dict[str, Limits]:
-    return {row.model: _limits(row) for row in rows}
 
 
 def _checked(principal: Principal, address: str | None) -> Principal:

@@ -1,8 +1,9 @@
 """API key secrets: how they look, and how they are stored.
 
 A prefix that tells the kind (``sk-proj-``, ``sk-svcacct-``, ``sk-admin-``) + 12
-characters of lookup + 40 of secret (238 random bits). The lookup part finds the row; HMAC-SHA-256 of the whole text under the pepper is
-compared in constant time. Pure functions, no database.
+characters of lookup + 40 of secret (238 random bits). The lookup part finds the row;
+HMAC-SHA-256 of the whole text under the pepper is compared in constant time. Pure
+functions, no database.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ PREFIXES = {"project": "sk-proj-", "service_account": "sk-svcacct-", "admin": "s
 LOOKUP_LENGTH = 12
 SECRET_LENGTH = 40
 _BODY = LOOKUP_LENGTH + SECRET_LENGTH
+LONGEST = max(map(len, PREFIXES.values())) + _BODY
 _PREFIXES = frozenset(PREFIXES.values())
 _ALLOWED = frozenset(ALPHABET)
 
