@@ -133,10 +133,12 @@ class UsageEvent(models.Model):
 
 
 class LedgerTransaction(models.Model):
-    """One posting; ``reference`` (a request id for usage) is unique for its kind."""
+    """One posting; ``reference`` is unique for its kind: of usage the request's id, of
+    credit the grant's."""
 
     class Kind(models.TextChoices):
         USAGE = "usage", "Usage"
+        CREDIT = "credit", "Credit granted"
 
     organization = models.ForeignKey(
         Organization, on_delete=models.PROTECT, related_name="ledger_transactions"
@@ -164,6 +166,8 @@ class LedgerEntry(models.Model):
     class Account(models.TextChoices):
         RECEIVABLE = "receivable", "Receivable from the organization"
         REVENUE = "revenue", "Revenue"
+        # What was given is a cost of selling; what a customer paid will be cash.
+        GRANTED = "granted", "Credit given to customers"
 
     transaction = models.ForeignKey(
         LedgerTransaction, on_delete=models.PROTECT, related_name="entries", db_index=False

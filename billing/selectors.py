@@ -17,7 +17,7 @@ from django.db.models import Count, F, QuerySet, Sum
 from django.db.models.functions import TruncDate
 
 from billing.models import LedgerEntry, UsageEvent
-from tenants.models import Organization
+from tenants.models import Organization, Project
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,16 @@ def usage_by_model(organization: Organization, start: datetime, end: datetime) -
     rows = _grouped(_events(organization, start, end), name=F("model"))
     models = [ModelUsage(model=row.pop("name"), **row) for row in rows]
     return sorted(models, key=lambda usage: (-usage.cost_micros, usage.model))
+
+
+def spent_this_month(organization: Organization, project: Project | None = None) -> int:
+    """Micro-dollars since the month began (UTC), of the organization or one of its projects."""
+    now = datetime.now(UTC)
+    month = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    events = _events(organization, month, now + timedelta(days=1))
+    if project is not None:
+        events = events.filter(project=project)
+    return int(events.aggregate(total=Sum("cost_micros", default=0))["total"])
 
 
 def recent_requests(
@@ -139,6 +149,20 @@ _LEDGER_CHECKS: tuple[tuple[str, str], ...] = (
             ON entry.transaction_id = posting.id AND entry.account = 'receivable'
         WHERE posting.kind = 'usage'
             AND entry.amount_micros IS DISTINCT FROM usage.cost_micros
+        """,
+    ),
+    (
+        "organizations whose granted credit is not the sum of its postings",
+        """
+        SELECT organization.public_id FROM tenants_organization AS organization
+        LEFT JOIN (
+            SELECT posting.organization_id, -sum(entry.amount_micros) AS granted
+            FROM billing_ledgertransaction AS posting
+            JOIN billing_ledgerentry AS entry ON entry.transaction_id = posting.id
+            WHERE posting.kind = 'credit' AND entry.account = 'receivable'
+            GROUP BY posting.organization_id
+        ) AS ledger ON ledger.organization_id = organization.id
+        WHERE organization.credit_granted_micros <> coalesce(ledger.granted, 0)
         """,
     ),
 )

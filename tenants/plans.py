@@ -12,20 +12,28 @@ class PlanTerms:
     slug: str
     name: str
     requests_per_minute: int | None = None
+    requests_per_hour: int | None = None
+    requests_per_day: int | None = None
     tokens_per_minute: int | None = None
+    tokens_per_day: int | None = None
     concurrent_requests: int | None = None
     monthly_tokens: int | None = None
+    monthly_budget_micros: int | None = None
     fair_share_weight: int = 1
     is_default: bool = False
+    allows_custom_limits: bool = False
+    allows_dedicated_capacity: bool = False
 
 
 DEFAULT_PLANS = (
     PlanTerms(
         slug="free",
         name="Free",
-        requests_per_minute=20,
+        # To try it out: a person at a playground, not a program.
+        requests_per_hour=20,
         tokens_per_minute=20_000,
-        concurrent_requests=4,
+        tokens_per_day=100_000,
+        concurrent_requests=2,
         monthly_tokens=1_000_000,
     ),
     PlanTerms(
@@ -44,5 +52,7 @@ DEFAULT_PLANS = (
         tokens_per_minute=20_000_000,
         concurrent_requests=2_048,
         fair_share_weight=16,
+        allows_custom_limits=True,
+        allows_dedicated_capacity=True,
     ),
 )
