@@ -226,6 +226,16 @@ def access_group(organization: Organization, public_id: str) -> Group:
     return group
 
 
+def access_assignable_role(
+    organization: Organization, public_id: str, project: Project | None
+) -> CustomRole:
+    """A role that can be given here: the organization's, or the project's own."""
+    reach = Q(project=None) if project is None else Q(project=None) | Q(project=project)
+    rows = CustomRole.objects.filter(reach, organization=organization)
+    rows = rows.select_related("organization", "project")
+    return access_in(rows, public_id, "role", param="role_id")
+
+
 def access_custom_role(
     organization: Organization, public_id: str, project: Project | None = None
 ) -> CustomRole:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from django.db.models import CharField, Exists, OuterRef, Q, QuerySet, Subquery
 from django.db.models.functions import Coalesce
 
+from tenants.audit_events import AuditFilters, get_audit_events
 from tenants.models import (
     ApiKey,
     AuditEvent,
@@ -19,6 +20,7 @@ from tenants.models import (
     Organization,
     Project,
     ProjectMembership,
+    ProjectModelLimit,
     RoleAssignment,
     ServiceAccount,
     User,
@@ -139,17 +141,17 @@ def given_groups(project: Project) -> QuerySet[RoleAssignment, int | None]:
     ).values_list("group_id", flat=True)
 
 
-def audit_events(organization: Organization) -> QuerySet[AuditEvent]:
-    """Events with their actors loaded; who of the staff acted is not shown to tenants."""
+def model_limits(project: Project) -> QuerySet[ProjectModelLimit]:
+    return ProjectModelLimit.objects.filter(
+        organization=project.organization_id, project=project
+    ).order_by("model")
+
+
+def audit_log(organization: Organization, filters: AuditFilters) -> QuerySet[AuditEvent]:
+    """Events with their actors, and the names of the projects that they are about."""
+    names = Project.objects.filter(organization=organization, public_id=OuterRef("project_id"))
     return (
-        AuditEvent.objects.filter(organization=organization)
-        .select_related("acting_user", "acting_key__created_by")
-        .defer("content", "acting_key__secret_hmac", "acting_key__previous_secret_hmac")
-        .annotate(
-            project_name=Subquery(
-                Project.objects.filter(
-                    organization=organization, public_id=OuterRef("project_id")
-                ).values("name")[:1]
-            )
-        )
+        get_audit_events(organization, filters)
+        .select_related("acting_key__created_by")
+        .annotate(project_name=Subquery(names.values("name")[:1]))
     )

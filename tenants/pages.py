@@ -85,3 +85,19 @@ def _beyond(key: tuple[str, ...], place: tuple[Any, ...], is_smaller: bool) -> Q
     if len(key) > 1:  # what an index can begin at, which no OR tells it
         condition &= Q(**{f"{key[0]}__{verb}e": place[0]})
     return condition
+
+
+def list_names(names: list[str], cursor: Cursor) -> tuple[list[str], bool]:
+    """The same of a short list in memory: the page's names, and whether there are more."""
+    begin, end = 0, len(names)
+    for param in ("after", "before"):
+        if anchor := getattr(cursor, param):
+            if anchor not in names:
+                raise InvalidInput("There is no such object to list from.", param=param)
+            begin, end = (
+                (names.index(anchor) + 1, end) if param == "after" else (begin, names.index(anchor))
+            )
+    chosen = names[begin:end]
+    if cursor.before and not cursor.after:
+        return chosen[-cursor.limit :], len(chosen) > cursor.limit
+    return chosen[: cursor.limit], len(chosen) > cursor.limit

@@ -56,7 +56,48 @@ class _Unsupported(ManagementView):
         self._refuse()
 
 
-def unsupported(name: str, reason: str) -> Any:
-    """A view that refuses whatever is asked of ``name``, and says why."""
+def _unsupported(name: str, reason: str) -> Any:
     view: Any = type(name, (_Unsupported,), {"reason": reason, "__module__": __name__})
     return view.as_view()
+
+
+# Address after /v1/organization/, and the view that refuses it and says why.
+_PROJECT = "projects/<id:project_id>"
+_CERTIFICATES = "client certificates are not checked; keys can be held to networks instead."
+_ALERTS = "there are no alert mails on spend yet; spend limits are served."
+_RETENTION = "prompts and answers are kept in the response cache only, which the portal sets."
+_STORAGE = "nothing is kept in storage or under keys of your own."
+_IDENTITIES = "programs log in with API keys only."
+_TOOLS = "there are no hosted tools."
+_TIERS = "there is one service tier."
+_REASONS = {
+    "certificates": _CERTIFICATES,
+    "certificates/activate": _CERTIFICATES,
+    "certificates/deactivate": _CERTIFICATES,
+    "certificates/<id:object_id>": _CERTIFICATES,
+    f"{_PROJECT}/certificates": _CERTIFICATES,
+    f"{_PROJECT}/certificates/activate": _CERTIFICATES,
+    f"{_PROJECT}/certificates/deactivate": _CERTIFICATES,
+    "spend_alerts": _ALERTS,
+    "spend_alerts/<id:object_id>": _ALERTS,
+    f"{_PROJECT}/spend_alerts": _ALERTS,
+    f"{_PROJECT}/spend_alerts/<id:object_id>": _ALERTS,
+    "data_retention": _RETENTION,
+    f"{_PROJECT}/data_retention": _RETENTION,
+    f"{_PROJECT}/hosted_tool_permissions": _TOOLS,
+    f"{_PROJECT}/service_tier_settings": _TIERS,
+    "external_keys": _STORAGE,
+    "external_keys/<id:object_id>": _STORAGE,
+    "external_keys/<id:object_id>/validate": _STORAGE,
+    "external_storage": _STORAGE,
+    "external_storage/<id:object_id>": _STORAGE,
+    "external_storage/<id:object_id>/validate": _STORAGE,
+    "workload_identity_providers": _IDENTITIES,
+    "workload_identity_providers/<id:object_id>": _IDENTITIES,
+    "workload_identity_providers/<id:object_id>/federation_rules": _IDENTITIES,
+    "workload_identity_providers/<id:object_id>/federation_rules/<id:rule_id>": _IDENTITIES,
+}
+UNSUPPORTED = [
+    (address, _unsupported(f"Unsupported{number}", reason))
+    for number, (address, reason) in enumerate(_REASONS.items(), 1)
+]

@@ -26,6 +26,7 @@ from tenants.actions.notices import CHANNEL, notify_all_changed, notify_change
 from tenants.actions.organizations import (
     create_organization,
     set_organization_suspended,
+    set_spend_limit,
     update_organization,
 )
 from tenants.actions.plans import create_plan, ensure_default_plans
@@ -43,9 +44,16 @@ from tenants.actions.roles import (
     create_role,
     delete_role,
     unassign_role,
+    unassign_roles_in_project,
     update_role,
 )
-from tenants.actions.service_accounts import create_service_account, delete_service_account
+from tenants.actions.service_accounts import (
+    create_service_account,
+    create_service_account_with_key,
+    delete_service_account,
+    key_name_of,
+    rename_service_account,
+)
 from tenants.actions.staff import create_staff_user
 
 __all__ = [
@@ -65,26 +73,31 @@ __all__ = [
     "create_project",
     "create_role",
     "create_service_account",
+    "create_service_account_with_key",
     "create_staff_user",
     "delete_group",
     "delete_role",
     "delete_service_account",
     "ensure_default_plans",
     "invite_member",
+    "key_name_of",
     "notify_all_changed",
     "notify_change",
     "remove_group_member",
     "remove_member",
     "remove_project_member",
     "rename_group",
+    "rename_service_account",
     "revoke_api_key",
     "revoke_invitation",
     "rotate_api_key",
     "set_api_key_suspended",
     "set_organization_suspended",
     "set_project_model_limit",
+    "set_spend_limit",
     "touch_api_keys",
     "unassign_role",
+    "unassign_roles_in_project",
     "update_api_key",
     "update_organization",
     "update_project",

@@ -10,6 +10,7 @@ from django.utils import timezone
 from tenants import audit, scope
 from tenants.actions.names import checked_name
 from tenants.actions.notices import notify_change
+from tenants.actions.projects import checked_limit
 from tenants.errors import InvalidInput
 from tenants.models import Membership, Organization, Plan, Project, Role, User
 
@@ -76,6 +77,33 @@ def set_organization_suspended(
         organization=organization,
         before=before,
         after={"suspended": suspended, "reason": reason},
+        address=address,
+    )
+    notify_change(organization)
+    return organization
+
+
+@transaction.atomic
+def set_spend_limit(
+    organization: Organization,
+    micros: int | None,
+    *,
+    acting_user: User | None,
+    address: str | None = None,
+) -> Organization:
+    """What the organization wants to spend a month at most; its plan's budget holds besides."""
+    micros = checked_limit(micros, "monthly_budget_micros")
+    before = {"spend_limit_micros": organization.spend_limit_micros}
+    organization.spend_limit_micros = micros
+    organization.save(update_fields=["spend_limit_micros"])
+    audit.record_event(
+        acting_user=acting_user,
+        action="organization.updated",
+        object_type="organization",
+        object_id=organization.public_id,
+        organization=organization,
+        before=before,
+        after={"spend_limit_micros": micros},
         address=address,
     )
     notify_change(organization)

@@ -122,6 +122,18 @@ def unassign_role(
     assignment.delete()
 
 
+@transaction.atomic
+def unassign_roles_in_project(
+    group: Group, project: Project, *, actor: access.Actor, address: str | None = None
+) -> None:
+    """Take from a group all that it has in one project, and nothing that it has elsewhere."""
+    given = RoleAssignment.objects.filter(
+        organization=project.organization_id, group=group, project=project
+    )
+    for assignment in given.select_related("role__organization", "role__project", "group"):
+        unassign_role(assignment, actor=actor, address=address)
+
+
 def _holder(to: User | Group) -> dict[str, Any]:
     return {"user": to, "group": None} if isinstance(to, User) else {"user": None, "group": to}
 

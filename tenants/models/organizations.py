@@ -47,6 +47,12 @@ class Organization(LimitFields):
     # Everything ever granted, moved by billing in the transaction of the ledger's posting:
     # a copy of the ledger for admission, which must not sum it up for each request.
     credit_granted_micros = models.PositiveBigIntegerField(default=0, editable=False)
+    # Its own wish, beside the budget of its plan or contract, which it cannot raise.
+    spend_limit_micros = models.PositiveBigIntegerField(
+        null=True,
+        blank=True,
+        help_text="Micro-dollars a calendar month (UTC) that it allows itself to spend.",
+    )
     requires_mfa = models.BooleanField(
         default=False, help_text="Members must log in with a second factor to see it."
     )
