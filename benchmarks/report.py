@@ -187,6 +187,26 @@ def _memory(result: Result) -> str:
     )
 
 
+def _admission(result: Result) -> str:
+    rows = [
+        [
+            row["case"],
+            str(row["limits"]),
+            _number(row["admit_us"], 1),
+            _number(row["settle_us"], 1),
+            f"**{row['sum_us']:.1f}**",
+            f"{row['best_us']:.0f}-{row['worst_us']:.0f}",
+        ]
+        for row in result["rows"]
+    ]
+    head = ("what is limited", "limits", "admit µs", "settle µs", "a request µs", "rounds")
+    return (
+        f"{make_table(head, rows)}\n\nMedians of {result['rounds']} rounds of {result['requests']:,} "
+        f"requests, {result['at_once']} at once; {result['server']} with its append-only file. A "
+        f"script that does nothing takes {result['floor_us']:.1f} µs."
+    )
+
+
 def _profile(result: Result) -> str:
     parts = []
     for name, tables in result["processes"].items():
@@ -214,5 +234,6 @@ TABLES: dict[str, Callable[[Result], str]] = {
     "engine": _engine,
     "gateway": _gateway,
     "memory": _memory,
+    "admission": _admission,
     "profile": _profile,
 }

@@ -25,6 +25,8 @@ class Sizes:
     memory_warm_up: int = 20_000
     memory_every: int = 10_000
     memory_most_s: float = 900.0
+    # admission
+    admission_rounds: int = 21
     # profile
     profile_s: float = 15.0
     profile_concurrency: int = 32
@@ -42,5 +44,6 @@ QUICK = replace(
     memory_requests=20_000,
     memory_warm_up=4_000,
     memory_every=2_000,
+    admission_rounds=3,
     profile_s=8.0,
 )
