@@ -1,0 +1,137 @@
+"""Addresses below ``/o/<organization>/``, in the order of the navigation."""
+
+from __future__ import annotations
+
+from django.urls import path
+
+from portal.ratelimits import limited
+from portal.views import (
+    admin_keys,
+    audit,
+    groups,
+    home,
+    invitations,
+    key_changes,
+    keys,
+    members,
+    organization,
+    project_people,
+    projects,
+    roles,
+    usage,
+)
+
+of_keys = [
+    path("keys/", keys.list_keys, name="keys"),
+    path("keys/new/", limited("key-create", keys.create_key), name="key_create"),
+    path("keys/<str:key_id>/", keys.show_key, name="key"),
+    path("keys/<str:key_id>/edit/", key_changes.edit_key, name="key_edit"),
+    path(
+        "keys/<str:key_id>/rotate/",
+        limited("key-create", key_changes.rotate_key),
+        name="key_rotate",
+    ),
+    path("keys/<str:key_id>/suspend/", key_changes.suspend_key, name="key_suspend"),
+    path("keys/<str:key_id>/restore/", key_changes.restore_key, name="key_restore"),
+    path("keys/<str:key_id>/revoke/", key_changes.revoke_key, name="key_revoke"),
+]
+
+of_projects = [
+    path("projects/", projects.list_projects, name="projects"),
+    path("projects/new/", limited("object-create", projects.create_project), name="project_create"),
+    path("projects/<str:project_id>/", projects.show_project, name="project"),
+    path("projects/<str:project_id>/edit/", projects.edit_project, name="project_edit"),
+    path("projects/<str:project_id>/limits/", projects.edit_limits, name="project_limits"),
+    path(
+        "projects/<str:project_id>/model-limits/",
+        projects.edit_model_limits,
+        name="project_model_limits",
+    ),
+    path("projects/<str:project_id>/archive/", projects.archive_project, name="project_archive"),
+    path(
+        "projects/<str:project_id>/members/add/",
+        project_people.add_member,
+        name="project_member_add",
+    ),
+    path(
+        "projects/<str:project_id>/members/<str:user_id>/",
+        project_people.change_member,
+        name="project_member",
+    ),
+    path(
+        "projects/<str:project_id>/members/<str:user_id>/remove/",
+        project_people.remove_member,
+        name="project_member_remove",
+    ),
+    path(
+        "projects/<str:project_id>/service-accounts/new/",
+        limited("object-create", project_people.create_service_account),
+        name="service_account_create",
+    ),
+    path(
+        "projects/<str:project_id>/service-accounts/<str:account_id>/delete/",
+        project_people.delete_service_account,
+        name="service_account_delete",
+    ),
+]
+
+of_members = [
+    path("members/", members.list_members, name="members"),
+    path("members/invite/", limited("invite", invitations.invite), name="invite"),
+    path("members/leave/", members.leave, name="leave"),
+    path("members/<str:user_id>/", members.show_member, name="member"),
+    path("members/<str:user_id>/remove/", members.remove_member, name="member_remove"),
+    path(
+        "invitations/<str:invitation_id>/resend/",
+        limited("invite", invitations.resend),
+        name="invitation_resend",
+    ),
+    path("invitations/<str:invitation_id>/revoke/", invitations.revoke, name="invitation_revoke"),
+    path("groups/", groups.list_groups, name="groups"),
+    path("groups/new/", limited("object-create", groups.create_group), name="group_create"),
+    path("groups/<str:group_id>/", groups.show_group, name="group"),
+    path("groups/<str:group_id>/rename/", groups.rename_group, name="group_rename"),
+    path("groups/<str:group_id>/delete/", groups.delete_group, name="group_delete"),
+    path(
+        "groups/<str:group_id>/members/<str:user_id>/remove/",
+        groups.remove_group_member,
+        name="group_member_remove",
+    ),
+    path("roles/", roles.list_roles, name="roles"),
+    path("roles/new/", limited("object-create", roles.create_role), name="role_create"),
+    path("roles/<str:role_id>/", roles.show_role, name="role"),
+    path("roles/<str:role_id>/edit/", roles.edit_role, name="role_edit"),
+    path("roles/<str:role_id>/delete/", roles.delete_role, name="role_delete"),
+    path(
+        "roles/<str:role_id>/unassign/<int:assignment_id>/",
+        roles.unassign_role,
+        name="role_unassign",
+    ),
+]
+
+of_settings = [
+    path("audit/", audit.audit_log, name="audit"),
+    path("audit/export.csv", audit.export_csv, name="audit_csv"),
+    path("audit/export.jsonl", audit.export_json_lines, name="audit_json_lines"),
+    path("settings/", organization.organization_settings, name="settings"),
+    path(
+        "settings/second-factor/",
+        organization.require_second_factor,
+        name="settings_second_factor",
+    ),
+    path("settings/admin-keys/", admin_keys.list_admin_keys, name="admin_keys"),
+    path(
+        "settings/admin-keys/new/",
+        limited("key-create", admin_keys.create_admin_key),
+        name="admin_key_create",
+    ),
+]
+
+urlpatterns = [
+    path("", home.overview, name="overview"),
+    *of_keys,
+    path("usage/", usage.usage, name="usage"),
+    *of_projects,
+    *of_members,
+    *of_settings,
+]

@@ -1,0 +1,106 @@
+"""The audit log: filtered, by pages, exported."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.utils import timezone
+from django.views.decorators.http import require_safe
+
+from portal.audit_forms import AuditFilter
+from portal.audit_words import describe
+from portal.pages import organization_page, render_page
+from portal.streams import stream_lines
+from portal.views.keys import query_of
+from tenants import audit_events, audit_rows, selectors
+from tenants.errors import InvalidInput
+from tenants.models import AuditEvent, Membership
+from tenants.pages import Cursor, Listed, list_page
+
+PAGE_SIZE = 50
+OFFERED_ACTORS = 200
+
+
+@require_safe
+@organization_page("audit.read")
+def audit_log(request: HttpRequest, membership: Membership) -> HttpResponse:
+    organization = membership.organization
+    form = _form(request, membership)
+    is_asked_well = form.is_valid()
+    listed = _page(request, membership, form)
+    context = {
+        "lines": [describe(event, organization.public_id) for event in listed.rows],
+        "form": form,
+        "is_filtered": bool(form.chosen),
+        "query": query_of(form.chosen),
+        "actors": selectors.get_members(organization)[:OFFERED_ACTORS],
+        **_neighbours(request, listed),
+    }
+    status = 200 if is_asked_well else 400
+    return render_page(
+        request, membership, "portal/audit.html", context, tab="audit", status=status
+    )
+
+
+def _form(request: HttpRequest, membership: Membership) -> AuditFilter:
+    return AuditFilter(request.GET, projects=selectors.get_projects(membership.organization))
+
+
+def _page(request: HttpRequest, membership: Membership, form: AuditFilter) -> Listed[AuditEvent]:
+    """The newest events where the cursor is of no event here."""
+    events = audit_events.get_audit_events(membership.organization, form.filters)
+    every = audit_events.get_audit_events(membership.organization)
+    places: dict[str, Any] = {
+        name: request.GET.get(name, "")[:60].replace("\0", "") or None
+        for name in ("after", "before")
+    }
+    try:
+        cursor = Cursor(PAGE_SIZE, is_descending=True, **places)
+        return list_page(events, cursor, among=every, key=("at", "pk"))
+    except InvalidInput:
+        return list_page(events, Cursor(PAGE_SIZE, is_descending=True), key=("at", "pk"))
+
+
+def _neighbours(request: HttpRequest, listed: Listed[AuditEvent]) -> dict[str, str]:
+    """Identifiers from which the older and the newer page begin, empty where there is none."""
+    is_backwards = bool(request.GET.get("before")) and not request.GET.get("after")
+    has_newer = listed.has_more if is_backwards else bool(request.GET.get("after"))
+    has_older = True if is_backwards else listed.has_more
+    rows = listed.rows
+    return {
+        "newer": listed.id_of(rows[0]) if rows and has_newer else "",
+        "older": listed.id_of(rows[-1]) if rows and has_older else "",
+    }
+
+
+@require_safe
+@organization_page("audit.read")
+def export_csv(request: HttpRequest, membership: Membership) -> HttpResponseBase:
+    """What the filter asks for, newest first."""
+    form = _form(request, membership)
+    form.is_valid()
+    events = audit_events.get_audit_events(membership.organization, form.filters)
+    lines = audit_events.csv_lines(audit_events.stream_events(events))
+    return _download(request, membership, lines, "text/csv; charset=utf-8", "csv")
+
+
+@require_safe
+@organization_page("audit.read")
+def export_json_lines(request: HttpRequest, membership: Membership) -> HttpResponseBase:
+    """The whole chain in its order, because a part of one proves nothing."""
+    lines = audit_events.json_lines(audit_rows.export_rows(membership.organization))
+    return _download(request, membership, lines, "application/x-ndjson", "jsonl")
+
+
+def _download(
+    request: HttpRequest,
+    membership: Membership,
+    lines: Iterator[str],
+    content_type: str,
+    suffix: str,
+) -> HttpResponseBase:
+    day = f"{timezone.now():%Y-%m-%d}"
+    name = f"audit-{membership.organization.public_id}-{day}.{suffix}"
+    return stream_lines(request, membership.organization_id, lines, content_type, name)

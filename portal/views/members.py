@@ -1,0 +1,198 @@
+"""Members of an organization: listed, their roles changed, removed; leaving."""
+
+from __future__ import annotations
+
+from django.contrib import messages
+from django.core.paginator import Paginator
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.urls import reverse
+from django.views.decorators.http import require_http_methods, require_safe
+
+from portal.confirmations import Confirmation, ask, refuse
+from portal.pages import address_of, organization_page, render_page, user_of
+from portal.people_forms import MemberFilter, MemberRoleForm
+from portal.templatetags.portal import moment
+from portal.views.keys import query_of
+from tenants import access, actions, permissions, selectors
+from tenants.errors import InvalidInput
+from tenants.models import Membership, Role
+
+PAGE_SIZE = 50
+SHOWN_INVITATIONS = 50
+
+
+@require_safe
+@organization_page("member.read")
+def list_members(request: HttpRequest, membership: Membership) -> HttpResponse:
+    organization = membership.organization
+    filters = MemberFilter(request.GET)
+    filters.is_valid()
+    search = filters.cleaned_data.get("q", "")
+    found = (
+        selectors.find_members(organization, search)
+        if search
+        else selectors.get_members(organization)
+    )
+    may_manage = access.is_allowed(membership, "member.manage")
+    invitations = selectors.get_open_invitations(organization)
+    context = {
+        "page": Paginator(found, PAGE_SIZE).get_page(request.GET.get("page")),
+        "filters": filters,
+        "search": search,
+        "query": query_of({"q": search} if search else {}),
+        "may_manage": may_manage,
+        # Whom else an organization asks is for those who ask.
+        "invitations": Paginator(invitations, SHOWN_INVITATIONS).get_page(
+            request.GET.get("invitations")
+        )
+        if may_manage
+        else None,
+    }
+    return render_page(request, membership, "portal/members.html", context, tab="members")
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@organization_page("member.read")
+def show_member(request: HttpRequest, membership: Membership, user_id: str) -> HttpResponse:
+    """What a person may do here and by what; the form changes their role."""
+    organization = membership.organization
+    member = access.access_member(organization, user_id)
+    roles = _roles_to_give(membership, member)
+    may_change = bool(roles)
+    form = MemberRoleForm(
+        request.POST if request.method == "POST" else None,
+        roles=roles,
+        initial={"role": member.role},
+    )
+    if request.method == "POST":
+        access.check_permission(membership, "member.manage")
+        # Asked for by hand: the room refuses what was not offered, as 403.
+        role = request.POST.get("role", "")
+        if role in Role.values and role not in roles:
+            access.actor_of(membership).check_gives(
+                permissions.OF_ROLE[member.role] | permissions.OF_ROLE[role]
+            )
+        if form.is_valid():
+            return _change_role(request, membership, member, form.cleaned_data["role"])
+    context = {
+        "member": member,
+        "form": form,
+        "may_change": may_change,
+        "may_remove": _may_remove(membership, member),
+        "may_audit": access.is_allowed(membership, "audit.read"),
+        "is_self": member.user_id == membership.user_id,
+        "groups": selectors.get_groups_of(organization, member.user),
+        "assignments": selectors.get_role_assignments(organization, user=member.user),
+        "projects": selectors.get_projects_of(organization, member.user),
+    }
+    status = 400 if form.errors else 200
+    return render_page(
+        request, membership, "portal/member.html", context, tab="members", status=status
+    )
+
+
+def _change_role(
+    request: HttpRequest, membership: Membership, member: Membership, role: str
+) -> HttpResponse:
+    organization_id = membership.organization.public_id
+    if role == member.role:
+        messages.info(request, "Nothing was changed.")
+        return redirect("member", organization_id, member.user.public_id)
+    try:
+        actions.change_member_role(
+            member, role, actor=access.actor_of(membership), address=address_of(request)
+        )
+    except InvalidInput as error:
+        return refuse(request, error, "member", organization_id, member.user.public_id)
+    messages.success(request, f"{member.user.email} is {member.get_role_display()} now.")
+    return redirect("members", organization_id)
+
+
+def roles_within(membership: Membership) -> list[str]:
+    """The roles that this member may give: none that may more than they may."""
+    held = access.actor_of(membership).everywhere
+    return [role for role in Role.values if permissions.OF_ROLE[role] <= held]
+
+
+def _roles_to_give(membership: Membership, member: Membership) -> list[str]:
+    """None where the role that the member has is out of reach as well."""
+    if not access.is_allowed(membership, "member.manage"):
+        return []
+    roles = roles_within(membership)
+    return roles if member.role in roles else []
+
+
+def _may_remove(membership: Membership, member: Membership) -> bool:
+    return member.user_id != membership.user_id and bool(_roles_to_give(membership, member))
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@organization_page("member.manage")
+def remove_member(request: HttpRequest, membership: Membership, user_id: str) -> HttpResponse:
+    organization = membership.organization
+    member = access.access_member(organization, user_id)
+    if member.user_id == membership.user_id:
+        return redirect("leave", organization.public_id)
+    access.actor_of(membership).check_gives(permissions.OF_ROLE[member.role])
+    if request.method == "POST":
+        return _remove(request, membership, member)
+    keys = selectors.count_keys_made_by(organization, member.user)
+    confirmation = Confirmation(
+        title=f"Remove {member.user.email}?",
+        text=(
+            f"They lose access to {organization.name} at once, and {_keys(keys)} that they made "
+            "will be revoked. Keys of service accounts stay."
+        ),
+        button="Remove member",
+        back=reverse("member", args=[organization.public_id, user_id]),
+        facts={
+            "Role": member.get_role_display(),
+            "Joined": moment(member.created_at),
+            "Keys that are revoked": keys,
+        },
+    )
+    return ask(request, membership, confirmation, tab="members")
+
+
+def _keys(count: int) -> str:
+    return "the one key" if count == 1 else f"{count} keys" if count else "no keys"
+
+
+def _remove(request: HttpRequest, membership: Membership, member: Membership) -> HttpResponse:
+    organization_id = membership.organization.public_id
+    try:
+        actions.remove_member(
+            member, actor=access.actor_of(membership), address=address_of(request)
+        )
+    except InvalidInput as error:
+        return refuse(request, error, "members", organization_id)
+    messages.success(request, f"{member.user.email} is no longer a member.")
+    return redirect("members", organization_id)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@organization_page("organization.read")
+def leave(request: HttpRequest, membership: Membership) -> HttpResponse:
+    organization = membership.organization
+    if request.method == "POST":
+        try:
+            actions.remove_member(
+                membership, actor=access.actor_of(membership), address=address_of(request)
+            )
+        except InvalidInput as error:
+            return refuse(request, error, "leave", organization.public_id)
+        messages.success(request, f"You have left {organization.name}.")
+        return redirect("home")
+    keys = selectors.count_keys_made_by(organization, user_of(request))
+    confirmation = Confirmation(
+        title=f"Leave {organization.name}?",
+        text=(
+            f"You lose access at once, and {_keys(keys)} that you made will be revoked. To come "
+            "back you need an invitation."
+        ),
+        button="Leave organization",
+        back=reverse("members", args=[organization.public_id]),
+        facts={"Your role": membership.get_role_display(), "Keys that are revoked": keys},
+    )
+    return ask(request, membership, confirmation, tab="members")
