@@ -74,6 +74,13 @@ CACHE_SALT_SECRET = env.text(
     doc="Derives each organization's KV-cache salt.",
     secret=True,
 )
+FIELD_ENCRYPTION_KEY = env.text(
+    "FIELD_ENCRYPTION_KEY",
+    INSECURE + "fields",
+    owner="tenants",
+    doc="Encrypts stored secrets (identity providers', authenticator apps'); a comma list rotates: the first encrypts, all decrypt.",
+    secret=True,
+)
 METRICS_TOKEN = env.text(
     "METRICS_TOKEN",
     "",
@@ -88,11 +95,30 @@ DATABASE_URL = env.text(
     "DATABASE_URL",
     "",
     owner="config",
-    doc="postgresql://user:password@host:port/name; unset, `make up` starts an embedded one.",
+    doc="postgresql://user:password@host:port/name as the tables' owner, for manage.py only;"
+    " unset, `make up` starts an embedded server.",
+    secret=True,
+)
+DATABASE_WEB_URL = env.text(
+    "DATABASE_WEB_URL",
+    "",
+    owner="tenants",
+    doc="The same database as the role sluice_web, whom row-level security holds to one tenant.",
+    secret=True,
+)
+DATABASE_STAFF_URL = env.text(
+    "DATABASE_STAFF_URL",
+    "",
+    owner="tenants",
+    doc="The same database as the role sluice_staff, for the staff admin and background work.",
     secret=True,
 )
 DATABASE_POOL_MAX = env.integer(
-    "DATABASE_POOL_MAX", 16, owner="config", doc="PostgreSQL connections a process.", minimum=1
+    "DATABASE_POOL_MAX",
+    16,
+    owner="config",
+    doc="PostgreSQL connections of a process for each role that it logs in as.",
+    minimum=1,
 )
 DATABASE_TIMEOUT_S = env.number(
     "DATABASE_TIMEOUT_S", 5.0, owner="config", doc="Seconds to wait for a PostgreSQL connection."
@@ -252,6 +278,11 @@ INSTALLED_APPS = [
     "django.contrib.humanize",
     "allauth",
     "allauth.account",
+    "allauth.mfa",
+    "allauth.usersessions",
+    "allauth.socialaccount",
+    "allauth.socialaccount.providers.openid_connect",
+    "allauth.socialaccount.providers.saml",
     "channels",
     "rest_framework",
     "drf_spectacular",
@@ -273,9 +304,11 @@ MIDDLEWARE = [
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "portal.middleware.TenantScopeMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "allauth.account.middleware.AccountMiddleware",
+    "portal.sessions.SessionActivityMiddleware",
     "portal.middleware.TenantErrorMiddleware",
 ]
 ROOT_URLCONF = "config.urls"
@@ -311,7 +344,7 @@ def database_from_url(url: str) -> dict[str, object]:
         raise SettingError("DATABASE_URL must start with postgresql://")
     query = dict(pair.split("=", 1) for pair in parts.query.split("&") if "=" in pair)
     return {
-        "ENGINE": "django.db.backends.postgresql",
+        "ENGINE": "tenants.postgres",
         "NAME": unquote(parts.path.lstrip("/")),
         "USER": unquote(parts.username or ""),
         "PASSWORD": unquote(parts.password or ""),
@@ -327,8 +360,29 @@ def database_from_url(url: str) -> dict[str, object]:
     }
 
 
+def login_from_url(url: str) -> dict[str, str]:
+    """What ``tenants.postgres`` logs in with in place of the owner."""
+    entry = database_from_url(url)
+    login = {"user": "USER", "password": "PASSWORD", "host": "HOST", "port": "PORT"}
+    return {name: str(entry[key]) for name, key in login.items() if entry[key]}
+
+
+# A process that serves requests has no more than the two roles' logins, and beside them
+# `manage.py` acts as staff: enough for everything but migrations.
 DATABASES = {
-    "default": database_from_url(DATABASE_URL or "postgresql://sluice@127.0.0.1:5432/sluice")
+    "default": database_from_url(
+        DATABASE_URL or DATABASE_STAFF_URL or "postgresql://sluice@127.0.0.1:5432/sluice"
+    )
+    | {
+        "LOGINS": {
+            role: login_from_url(url)
+            for role, url in (
+                ("sluice_web", DATABASE_WEB_URL),
+                ("sluice_staff", DATABASE_STAFF_URL),
+            )
+            if url
+        }
+    }
 }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
@@ -360,7 +414,16 @@ ACCOUNT_EMAIL_VERIFICATION = env.choice(
 )
 ACCOUNT_PREVENT_ENUMERATION = True
 ACCOUNT_ADAPTER = "portal.accounts.AccountAdapter"
-ACCOUNT_FORMS = {"signup": "portal.forms.SignupForm"}
+ACCOUNT_FORMS = {
+    "signup": "portal.forms.SignupForm",
+    "add_email": "portal.account_forms.AddEmailForm",
+}
+# Whoever takes over a session must not take over the account: addresses, second
+# factors and their like ask for the password or a factor again.
+ACCOUNT_REAUTHENTICATION_REQUIRED = True
+ACCOUNT_REAUTHENTICATION_TIMEOUT = 15 * 60
+ACCOUNT_EMAIL_NOTIFICATIONS = True
+ACCOUNT_MAX_EMAIL_ADDRESSES = 5
 ACCOUNT_EMAIL_SUBJECT_PREFIX = "Sluice: "
 ACCOUNT_LOGOUT_REDIRECT_URL = "account_login"
 ACCOUNT_SESSION_REMEMBER = None
@@ -374,8 +437,41 @@ ACCOUNT_RATE_LIMITS = dict.fromkeys(
         "reset_password",
         "reset_password_from_key",
         "change_password",
+        "reauthenticate",
+        "manage_email",
     )
 )
+
+MFA_ADAPTER = "portal.second_factor.MfaAdapter"
+MFA_RATE_LIMITS = {"webauthn_login": None}
+MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
+MFA_FORMS = {
+    "authenticate": "portal.second_factor.AuthenticateForm",
+    "reauthenticate": "portal.second_factor.ReauthenticateForm",
+    "add_webauthn": "portal.account_forms.AddPasskeyForm",
+    "edit_webauthn": "portal.account_forms.RenamePasskeyForm",
+}
+MFA_PASSKEY_LOGIN_ENABLED = True
+MFA_TOTP_ISSUER = "Sluice"
+# Clocks of phones are off by seconds; portal.second_factor takes each code once.
+MFA_TOTP_TOLERANCE = 1
+MFA_RECOVERY_CODES_SHOW_ONCE = True
+# Whoever signed up with another's address could lock its owner out by a second factor.
+# "mandatory" lets nobody so far, and under "none" nobody confirms anything.
+MFA_ALLOW_UNVERIFIED_EMAIL = ACCOUNT_EMAIL_VERIFICATION != "optional"
+# Browsers allow passkeys over plain http on localhost only.
+MFA_WEBAUTHN_ALLOW_INSECURE_ORIGIN = not IS_PRODUCTION
+
+# Providers are rows of tenants.IdentityProvider; none is configured here.
+SOCIALACCOUNT_ADAPTER = "portal.single_sign_on.SocialAccountAdapter"
+SOCIALACCOUNT_PROVIDERS = {
+    "openid_connect": {"provider_class": "portal.providers.OpenIdConnect"},
+    "saml": {"provider_class": "portal.providers.Saml"},
+}
+# portal.single_sign_on lets nobody in whose domain is not the provider's own.
+SOCIALACCOUNT_EMAIL_VERIFICATION = "none"
+SOCIALACCOUNT_EMAIL_AUTHENTICATION_AUTO_CONNECT = True
+SOCIALACCOUNT_REQUESTS_TIMEOUT = 5
 SIGNUP_OPEN = env.flag(
     "SIGNUP_OPEN", True, owner="portal", doc="Whether strangers may create an organization."
 )
@@ -538,29 +634,53 @@ LOGGING: dict[str, object] = {"level": LOG_LEVEL, "format": LOG_FORMAT}
 
 def _refuse_insecure_production() -> None:
     """Production does not start on a default that development may have."""
+    field_keys = [key.strip() for key in FIELD_ENCRYPTION_KEY.split(",")]
     problems = [
         f"{name} has its development default"
         for name, value in (
             ("SECRET_KEY", SECRET_KEY),
             ("API_KEY_PEPPER", API_KEY_PEPPER),
             ("CACHE_SALT_SECRET", CACHE_SALT_SECRET),
+            *(("FIELD_ENCRYPTION_KEY", key) for key in field_keys),
         )
         if value.startswith(INSECURE) or len(value) < 32
     ]
-    if len({SECRET_KEY, API_KEY_PEPPER, CACHE_SALT_SECRET}) < 3:
-        problems.append("SECRET_KEY, API_KEY_PEPPER and CACHE_SALT_SECRET must differ")
+    if len({SECRET_KEY, API_KEY_PEPPER, CACHE_SALT_SECRET, *field_keys}) < 3 + len(field_keys):
+        problems.append(
+            "SECRET_KEY, API_KEY_PEPPER, CACHE_SALT_SECRET and FIELD_ENCRYPTION_KEY must differ"
+        )
     if DEBUG:
         problems.append("DEBUG is on")
     if ENGINE == "simulated":
         problems.append("ENGINE is simulated")
-    if not DATABASE_URL:
-        problems.append("DATABASE_URL is unset")
+    if not (DATABASE_URL or DATABASE_STAFF_URL):
+        problems.append("DATABASE_STAFF_URL is unset, and so is DATABASE_URL")
     if "*" in ALLOWED_HOSTS:
         problems.append("ALLOWED_HOSTS allows any host")
     if not SECURE_COOKIES and urlsplit(SLUICE_URL).hostname != "127.0.0.1":
         problems.append("SECURE_COOKIES is off")
     if problems:
         raise SettingError("Refusing to start in production: " + "; ".join(problems) + ".")
+
+
+def refuse_owner_in_web_process() -> None:
+    """In production the process that strangers reach has the web's and staff's logins only.
+
+    With the owner's, one SQL injection would read every tenant: the owner is not held
+    by row-level security. ``config.asgi`` asks; settings do not know what reads them.
+    """
+    problems = [
+        f"{name} is unset"
+        for name, value in (
+            ("DATABASE_WEB_URL", DATABASE_WEB_URL),
+            ("DATABASE_STAFF_URL", DATABASE_STAFF_URL),
+        )
+        if not value
+    ]
+    if DATABASE_URL:
+        problems.append("DATABASE_URL is set, which is for manage.py only")
+    if IS_PRODUCTION and problems:
+        raise SettingError("Refusing to serve in production: " + "; ".join(problems) + ".")
 
 
 if HOLD_EXPIRY_S <= REQUEST_TIMEOUT_S:

@@ -8,9 +8,10 @@ from typing import Any
 
 from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
-from django.shortcuts import render
+from django.shortcuts import redirect, render
 from django.views.decorators.cache import never_cache
 
+from portal import second_factor
 from tenants import access, scope
 from tenants.models import Membership, User
 
@@ -31,6 +32,8 @@ def organization_page(permission: str) -> Callable[[PageView], PageView]:
         @wraps(view)
         def page(request: HttpRequest, organization_id: str, **kwargs: Any) -> HttpResponseBase:
             membership = access.access_membership(user_of(request), organization_id, permission)
+            if second_factor.is_missing(request, membership.organization):
+                return redirect("second_factor_required", organization_id)
             if request.session.get(LAST_ORGANIZATION) != organization_id:
                 request.session[LAST_ORGANIZATION] = organization_id
             with scope.for_organization(membership.organization_id):

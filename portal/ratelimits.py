@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import wraps
 from typing import Any
 
+from allauth.account.internal.stagekit import LOGIN_SESSION_KEY
 from django.http import HttpRequest, HttpResponseBase
 from django_ratelimit.core import get_usage
 from redis.exceptions import RedisError
@@ -28,7 +29,7 @@ View = Callable[..., HttpResponseBase]
 
 @dataclass(frozen=True)
 class Limit:
-    by: str  # "address", "email" or "user"
+    by: str  # "address", "email", "user", or "person": also one who is half logged in
     rate: str  # django-ratelimit's notation: count/period
     reason: str
 
@@ -79,6 +80,34 @@ LIMITS: dict[str, tuple[Limit, ...]] = {
             "The old password is asked for; a stolen session may not guess it.",
         ),
     ),
+    "password-confirm": (Limit("user", "10/5m", "As for the password's change."),),
+    "second-factor": (
+        Limit("address", "30/5m", "An office shares an address."),
+        Limit("person", "5/5m", "A person mistypes a code now and then."),
+        Limit("person", "50/1d", "Three codes of a million are right at a time: 1 in 6,000 a day."),
+    ),
+    "second-factor-change": (
+        Limit("user", "30/1h", "Setting one up takes a few tries; each change sends a mail."),
+    ),
+    "passkey-log-in": (
+        Limit("address", "30/5m", "There is nothing to guess; this bounds the noise."),
+    ),
+    "email-change": (
+        Limit("user", "20/1h", "Each one may send a mail to an address of the user's choice."),
+    ),
+    "sessions": (
+        Limit("user", "60/1h", "A person ends a few; each one is written to the audit trail."),
+    ),
+    "log-out": (Limit("address", "120/5m", "Each one is written to the audit trail."),),
+    "single-sign-on": (
+        Limit("address", "30/5m", "Each one may fetch a provider's metadata; an office shares it."),
+    ),
+    "single-sign-on-return": (
+        Limit("address", "60/5m", "Each one may ask a provider for a token; an office shares it."),
+    ),
+    "single-sign-on-change": (
+        Limit("user", "30/1h", "Getting a provider to work takes some tries."),
+    ),
     "organization-create": (
         Limit(
             "user",
@@ -93,19 +122,38 @@ LIMITS: dict[str, tuple[Limit, ...]] = {
             "Generous for a person; a loop belongs to the management API.",
         ),
     ),
+    "object-create": (Limit("user", "120/1h", "Projects, groups, roles: more by hand is a loop."),),
+    "invite": (
+        Limit("user", "100/1h", "Each one sends a mail to an address of the user's choice."),
+    ),
+    "invitation-link": (
+        Limit(
+            "address",
+            "60/1h",
+            "The secret in the link is long; this only bounds the noise. A class may join together.",
+        ),
+    ),
+    "invitation": (
+        Limit("address", "60/1h", "As for the link; taking one up writes to the audit trail."),
+    ),
 }
 
 
-def limited(page: str, view: View) -> View:
-    """``view`` behind the limits of ``page``; beyond one it answers our 429 page."""
+def limited(page: str, view: View, *, counts_reading: bool = False) -> View:
+    """``view`` behind the limits of ``page``; beyond one it answers our 429 page.
+
+    ``counts_reading`` is for addresses at which a GET already does something.
+    """
 
     @wraps(view)
     def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        retry_after_s = _seconds_to_wait(page, request) if request.method == "POST" else None
+        counts = counts_reading or request.method == "POST"
+        retry_after_s = _seconds_to_wait(page, request) if counts else None
         if retry_after_s is not None:
             return errors.too_many_requests(request, retry_after_s)
         return view(request, *args, **kwargs)
 
+    guarded.limited_as = page  # type: ignore[attr-defined]
     return guarded
 
 
@@ -119,7 +167,7 @@ def _seconds_to_wait(page: str, request: HttpRequest) -> int | None:
         try:
             usage = get_usage(
                 request,
-                group=f"portal.{page}.{limit.by}",
+                group=f"portal.{page}.{limit.by}.{limit.rate}",
                 key=lambda group, request, value=value: value,
                 rate=limit.rate,
                 increment=True,
@@ -137,5 +185,9 @@ def _value(by: str, request: HttpRequest) -> str:
         return rate_limit_group(request.META.get("REMOTE_ADDR"))
     if by == "user":
         return str(request.user.pk or "")
+    if by == "person":
+        # Who gave the right password and owes the second factor is in allauth's session entry.
+        half_in = request.session.get(LOGIN_SESSION_KEY) or {}
+        return str(request.user.pk or half_in.get("user_pk") or "")
     # The log-in form calls it "login", the others "email".
     return (request.POST.get("login") or request.POST.get("email") or "").strip().lower()[:254]

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from cryptography import x509
+from django.db.models import QuerySet
 
 from tenants import scope
 from tenants.encryption import decrypt, encrypt
-from tenants.errors import InvalidInput
-from tenants.models import IdentityProvider
+from tenants.errors import InvalidInput, NotFound
+from tenants.models import IdentityProvider, Organization
 from tenants.outbound import check_browser_url, check_server_url
 
 PURPOSE = "identity-provider"
@@ -47,7 +48,9 @@ def get_by_name(name: str) -> IdentityProvider | None:
     name = domain_of(name)
     if not name:
         return None
-    found: dict[str, Any] = {"verified_domains__contains": [name]} if "." in name else {"slug": name}
+    found: dict[str, Any] = (
+        {"verified_domains__contains": [name]} if "." in name else {"slug": name}
+    )
     with scope.for_provider(name):
         return IdentityProvider.objects.filter(is_enabled=True, **found).first()
 
@@ -56,6 +59,18 @@ def get_enforcing(email: str) -> IdentityProvider | None:
     """The provider by which alone this address may log in, if there is one."""
     provider = get_by_name(email) if "@" in email else None
     return provider if provider is not None and provider.is_enforced else None
+
+
+def get_providers(organization: Organization) -> QuerySet[IdentityProvider]:
+    return IdentityProvider.objects.filter(organization=organization)
+
+
+def access_provider(organization: Organization, public_id: str) -> IdentityProvider:
+    """A provider of this organization, disabled ones included."""
+    provider = get_providers(organization).filter(public_id=public_id).first()
+    if provider is None:
+        raise NotFound("No such identity provider.")
+    return provider
 
 
 def vouches_for(provider: IdentityProvider, email: str) -> bool:

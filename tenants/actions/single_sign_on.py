@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -20,6 +21,7 @@ from tenants.identity_providers import (
 from tenants.models import IdentityProvider, Membership, Organization, Role, User
 
 MOST_PROVIDERS = 10
+_SLUG = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?")
 # Any number: the lock under which it is decided who has a domain.
 _DOMAIN_LOCK = 7_302_114
 
@@ -51,6 +53,10 @@ def create_identity_provider(
     """A provider of this organization. Its slug is part of its address and never changes."""
     if IdentityProvider.objects.filter(organization=organization).count() >= MOST_PROVIDERS:
         raise InvalidInput(f"An organization has at most {MOST_PROVIDERS} providers.")
+    if protocol not in IdentityProvider.Protocol.values:
+        raise InvalidInput("The protocol is openid_connect or saml.", param="protocol")
+    if not _SLUG.fullmatch(slug):
+        raise InvalidInput("Small letters, digits and hyphens only.", param="slug")
     provider = IdentityProvider(organization=organization, protocol=protocol, slug=slug)
     _apply(provider, terms, actor)
     try:

@@ -177,8 +177,3 @@ def test_every_account_page_opens_in_our_design(path: str) -> None:
     page = Client().get("/accounts/" + path)
     assert page.status_code == 200
     assert "portal/layout.css" in page.content.decode()
-
-
-def test_pages_of_allauth_that_we_do_not_offer_do_not_exist(cast: Cast) -> None:
-    for path in ("email/", "login/code/", "login/code/confirm/", "reauthenticate/"):
-        assert log_in(cast.owner).get("/accounts/" + path).status_code == 404

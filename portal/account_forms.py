@@ -1,0 +1,158 @@
+"""Forms of accounts: addresses, passkeys, single sign-on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from allauth.account.adapter import get_adapter
+from allauth.account.forms import AddEmailForm as AllauthAddEmailForm
+from allauth.mfa.webauthn.forms import AddWebAuthnForm as AllauthAddWebAuthnForm
+from allauth.mfa.webauthn.forms import EditWebAuthnForm as AllauthEditWebAuthnForm
+from django import forms
+
+from tenants import permissions
+from tenants.access import Actor
+from tenants.actions.single_sign_on import ProviderTerms
+from tenants.models import IdentityProvider, Role
+
+LONGEST_PASSKEY_NAME = 60
+
+
+class AddEmailForm(AllauthAddEmailForm):
+    """Not an address that logs in by single sign-on only: here it would be a second way in."""
+
+    def clean_email(self) -> str:
+        email: str = super().clean_email()
+        get_adapter().check_password_address(email)
+        return email
+
+
+class AddPasskeyForm(AllauthAddWebAuthnForm):
+    name = forms.CharField(
+        label="Name",
+        required=False,
+        max_length=LONGEST_PASSKEY_NAME,
+        help_text="So that you know it again, for example “Work laptop”.",
+    )
+    passwordless = forms.BooleanField(
+        label="Log in with it alone, without a password",
+        required=False,
+        initial=True,
+    )
+
+
+class RenamePasskeyForm(AllauthEditWebAuthnForm):
+    name = forms.CharField(label="Name", max_length=LONGEST_PASSKEY_NAME)
+
+
+class SingleSignOnForm(forms.Form):
+    name = forms.CharField(
+        label="Work email or organization",
+        max_length=254,
+        help_text="Your address, its domain, or the short name that your organization gave you.",
+        widget=forms.TextInput(
+            attrs={"autocomplete": "username", "autocapitalize": "none", "spellcheck": "false"}
+        ),
+    )
+
+
+class NewProviderForm(forms.Form):
+    """What never changes about a provider."""
+
+    protocol = forms.ChoiceField(label="Protocol", choices=IdentityProvider.Protocol.choices)
+    slug = forms.RegexField(
+        r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$",
+        label="Short name",
+        max_length=40,
+        help_text="Part of the log-in address; small letters, digits and hyphens. "
+        "It cannot be changed later.",
+        error_messages={"invalid": "Small letters, digits and hyphens only."},
+    )
+
+
+class ProviderForm(forms.Form):
+    """A provider's settings; the fields are those of its protocol."""
+
+    name = forms.CharField(
+        label="Name", max_length=80, help_text="What people see when they log in."
+    )
+    issuer = forms.CharField(
+        label="Issuer URL",
+        max_length=500,
+        help_text="As in the provider’s discovery document, for example https://login.example.com.",
+    )
+    client_id = forms.CharField(label="Client ID", max_length=191)
+    secret = forms.CharField(
+        label="Client secret",
+        required=False,
+        max_length=500,
+        help_text="Stored encrypted and never shown again. Leave empty to keep the present one.",
+        widget=forms.PasswordInput(attrs={"autocomplete": "off"}),
+    )
+    entity_id = forms.CharField(label="Provider’s entity ID", max_length=500)
+    sso_url = forms.CharField(label="Provider’s log-in URL", max_length=500)
+    x509cert = forms.CharField(
+        label="Signing certificate",
+        max_length=10_000,
+        help_text="PEM. Its key must have signed each assertion.",
+        widget=forms.Textarea(attrs={"rows": 6, "spellcheck": "false"}),
+    )
+    domains = forms.CharField(
+        label="Email domains",
+        required=False,
+        max_length=2_000,
+        help_text="One a line. People come in once the staff of this installation have verified "
+        "that a domain is yours.",
+        widget=forms.Textarea(attrs={"rows": 2, "spellcheck": "false"}),
+    )
+    default_role = forms.ChoiceField(label="Role of people who join by it")
+    is_enabled = forms.BooleanField(label="People can log in by it", required=False)
+    is_enforced = forms.BooleanField(
+        label="Addresses of its verified domains can log in by no other way", required=False
+    )
+
+    OF_PROTOCOL = {
+        IdentityProvider.Protocol.OIDC: ("issuer", "client_id", "secret"),
+        IdentityProvider.Protocol.SAML: ("entity_id", "sso_url", "x509cert"),
+    }
+
+    def __init__(self, *args: Any, protocol: str, actor: Actor, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        for other, names in self.OF_PROTOCOL.items():
+            for name in names:
+                if other != protocol:
+                    del self.fields[name]
+        self.fields["default_role"].choices = [  # type: ignore[attr-defined]
+            (role.value, role.label)
+            for role in Role
+            if role != Role.OWNER and permissions.OF_ROLE[role] <= actor.everywhere
+        ]
+        self._settings = [name for name in self.OF_PROTOCOL[protocol] if name not in _COLUMNS]  # type: ignore[index]
+
+    @property
+    def terms(self) -> ProviderTerms:
+        given = self.cleaned_data
+        return ProviderTerms(
+            name=given["name"],
+            settings={name: given[name] for name in self._settings},
+            client_id=given.get("client_id", ""),
+            secret=given.get("secret", ""),
+            domains=tuple(given["domains"].replace(",", " ").split()),
+            default_role=given["default_role"],
+            is_enabled=given["is_enabled"],
+            is_enforced=given["is_enforced"],
+        )
+
+
+_COLUMNS = frozenset({"client_id", "secret"})
+
+
+def initial_of(provider: IdentityProvider) -> dict[str, Any]:
+    return provider.settings | {
+        "name": provider.name,
+        "client_id": provider.client_id,
+        "domains": "\n".join(provider.settings.get("requested_domains", [])),
+        "default_role": provider.default_role,
+        "is_enabled": provider.is_enabled,
+        "is_enforced": provider.is_enforced,
+    }
