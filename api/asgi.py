@@ -9,6 +9,7 @@ that was authenticated.
 from __future__ import annotations
 
 import asyncio
+import hmac
 import ipaddress
 import logging
 import time
@@ -34,6 +35,7 @@ from api.http import (
     Response,
     Scope,
     Send,
+    authorization_of,
     json_response,
 )
 from api.models import handler as model_handler
@@ -146,7 +148,7 @@ async def _answer(gateway: Gateway, request: Request, path: str, send: Send) -> 
 
 async def _caller(gateway: Gateway, request: Request) -> Principal:
     principal = await gateway.authenticator.authenticate(
-        request.header(b"authorization"), request.address
+        authorization_of(request.scope), request.address
     )
     request.organization = principal.organization_public_id
     return principal
@@ -302,7 +304,8 @@ async def _not_ready(gateway: Gateway) -> list[str]:
 
 def _may_read_metrics(request: Request) -> bool:
     if settings.METRICS_TOKEN:
-        return request.header(b"authorization") == f"Bearer {settings.METRICS_TOKEN}".encode()
+        expected = f"Bearer {settings.METRICS_TOKEN}".encode()
+        return hmac.compare_digest(request.header(b"authorization") or b"", expected)
     client = request.scope.get("client")
     # A proxy's address says nothing of who asked, so behind one a token is needed.
     if request.header(b"x-forwarded-for") is not None or client is None:

@@ -14,6 +14,7 @@ from django.conf import settings
 from api.errors import MalformedBody
 from inference.errors import InvalidRequest, RequestTimedOut
 from tenants import addresses
+from tenants.errors import InvalidApiKey
 
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -40,6 +41,17 @@ def client_address_of(scope: Scope) -> str | None:
     # Several headers are one list, in their order.
     forwarded = b",".join(value for name, value in scope["headers"] if name == b"x-forwarded-for")
     return addresses.client_address(client[0], forwarded.decode("latin-1"), proxies)
+
+
+def authorization_of(scope: Scope) -> bytes | None:
+    """The Authorization header of an HTTP or WebSocket scope.
+
+    Two are an error: whatever stands before us may have judged by the other one.
+    """
+    values = [value for name, value in scope["headers"] if name == b"authorization"]
+    if len(values) > 1:
+        raise InvalidApiKey("Send one Authorization header.")
+    return bytes(values[0]) if values else None
 
 
 class BodyTooLarge(InvalidRequest):

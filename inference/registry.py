@@ -80,6 +80,10 @@ class Snapshot:
             raise model_not_found(name)
         return entry
 
+    def names_of(self, entry: ModelEntry) -> list[str]:
+        """The model's own name, then its aliases."""
+        return [entry.name, *(alias for alias, name in self.aliases.items() if name == entry.name)]
+
     def usable(self, entry: ModelEntry, organization: int) -> list[Served]:
         """Deployments that this organization may use: its dedicated ones lead."""
         usable = [s for s in entry.deployments if s.dedicated_to in (None, organization)]

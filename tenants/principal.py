@@ -55,10 +55,14 @@ class Principal:
     allowed_models: tuple[frozenset[str], ...] = ()
     denied_models: frozenset[str] = frozenset()
 
-    def may_use(self, model: str) -> bool:
-        """Whether key and project allow a model, by its public name."""
-        return model not in self.denied_models and all(
-            model in allowed for allowed in self.allowed_models
+    @property
+    def is_held_to_models(self) -> bool:
+        return bool(self.denied_models or self.allowed_models)
+
+    def may_use(self, *names: str) -> bool:
+        """Whether key and project allow a model that has these public names."""
+        return self.denied_models.isdisjoint(names) and not any(
+            allowed.isdisjoint(names) for allowed in self.allowed_models
         )
 
     def may(self, scope: str) -> bool:

@@ -7,34 +7,34 @@ from typing import Any
 import msgspec
 
 from api.gateway import Gateway
-from api.resolve import find_model
+from api.resolve import find_model, usable_deployments
 from inference.errors import ModelNotFound
-from inference.registry import ModelEntry
+from inference.registry import ModelEntry, Served
 from tenants.principal import Principal
 
 
 def list_models(gateway: Gateway, principal: Principal) -> bytes:
     snapshot = gateway.registry.snapshot
-    entries = [
-        entry
+    models = [
+        _model(entry, usable)
         for entry in snapshot.models.values()
-        if principal.may_use(entry.name) and snapshot.usable(entry, principal.organization)
+        if (usable := usable_deployments(snapshot, entry, principal))
     ]
-    return msgspec.json.encode({"object": "list", "data": [_model(entry) for entry in entries]})
+    return msgspec.json.encode({"object": "list", "data": models})
 
 
 def get_model(gateway: Gateway, principal: Principal, name: str) -> bytes:
     """The model of this name or alias, or ModelNotFound."""
     if not name:
         raise ModelNotFound("The model's name is missing.")
-    return msgspec.json.encode(_model(find_model(gateway, name, principal)))
+    return msgspec.json.encode(_model(*find_model(gateway, name, principal)))
 
 
-def _model(entry: ModelEntry) -> dict[str, Any]:
+def _model(entry: ModelEntry, usable: list[Served]) -> dict[str, Any]:
     return {
         "id": entry.name,
         "object": "model",
         "created": entry.created,
         "owned_by": entry.owned_by,
-        "max_model_len": entry.deployments[0].max_context_tokens,
+        "max_model_len": usable[0].max_context_tokens,
     }

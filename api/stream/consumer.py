@@ -32,7 +32,7 @@ from msgspec import Meta
 from api.asgi import ENDPOINTS, check_scope
 from api.errors import INTERNAL, ApiError, api_error, malformed
 from api.gateway import current_gateway
-from api.http import client_address_of
+from api.http import authorization_of, client_address_of
 from api.run import Run
 from inference.errors import InferenceError, InvalidRequest, NoReplica, Overloaded
 from tenants.errors import InvalidApiKey, TenantError
@@ -61,8 +61,8 @@ class StreamConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
 
     async def connect(self) -> None:
         self._running: dict[str, asyncio.Task[None]] = {}
-        self._authorization = self._header(b"authorization")
         try:
+            self._authorization = authorization_of(self.scope)
             await self._authenticate()
         except TenantError as error:
             # Accept first: a refused handshake would reach the client as a bare 403.
@@ -178,9 +178,3 @@ class StreamConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
     async def _send_error(self, client_id: str, error: ApiError) -> None:
         head = b'{"type":"error","id":%b,' % msgspec.json.encode(client_id)
         await self.send(text_data=(head + error.body()[1:]).decode())
-
-    def _header(self, name: bytes) -> bytes | None:
-        for key, value in self.scope["headers"]:
-            if key == name:
-                return bytes(value)
-        return None
