@@ -99,13 +99,7 @@ class Admission:
             raise
         except UNREACHABLE as error:
             return Hold(request_id, self._fallback.admit(subjects, request_id, costs, error))
-        headers = rate_headers(Tightest(*answer[4:7]), Tightest(*answer[7:10]))
-        if answer[0] == _ADMITTED:
-            return Hold(request_id, headers)
-        _, by, limit, wait_ms, *_ = answer
-        # Rounded up, so that whoever waits for so long is not a moment early.
-        retry_after_s = math.ceil(wait_ms / 10) / 100 if wait_ms < NEVER_MS else None
-        raise refusal(limit - 1, subjects[by - 1], costs, retry_after_s, headers)
+        return _judged(answer, subjects, request_id, costs)
 
     async def _ask_and_seed(
         self, subjects: list[Subject], request_id: str, costs: Costs, note: bytes
@@ -189,6 +183,16 @@ class Admission:
             else:
                 holds.append(ExpiredHold(request_id, _note_of(packed), float(score) / 1000))
         return holds
+
+
+def _judged(answer: list[int], subjects: list[Subject], request_id: str, costs: Costs) -> Hold:
+    headers = rate_headers(Tightest(*answer[4:7]), Tightest(*answer[7:10]))
+    verdict, by, limit, wait_ms, *_ = answer
+    if verdict == _ADMITTED:
+        return Hold(request_id, headers)
+    # Rounded up, so that whoever waits for so long is not a moment early.
+    retry_after_s = math.ceil(wait_ms / 10) / 100 if wait_ms < NEVER_MS else None
+    raise refusal(limit - 1, subjects[by - 1], costs, retry_after_s, headers)
 
 
 def _packed_hold(subjects: Sequence[Subject], limited: int, costs: Costs, note: bytes) -> bytes:
