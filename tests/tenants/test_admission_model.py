@@ -38,6 +38,7 @@ BUCKETS = (
     ("tokens_per_minute", "tpm", 60_000),
     ("tokens_per_day", "tpd", 86_400_000),
 )
+RATES = {name for name, *_ in BUCKETS}
 _serial = itertools.count()
 
 
@@ -236,42 +237,61 @@ def _set_up(drawn: Drawn) -> tuple[Principal, Model]:
 async def _walk(valkey: redis.Redis, drawn: Drawn, steps: list[tuple[str, int, int]]) -> None:
     link = RedisLink(django_settings.REDIS_URL, timeout_s=5, name="model")
     try:
-        admission = Admission(link, 900, Ledger())
         principal, model = _set_up(drawn)
+        caller = Caller(valkey, Admission(link, 900, Ledger()), principal, model)
         for step in steps:
-            await _take(valkey, admission, principal, model, step)
+            await caller.take(*step)
             model.compare(valkey)
     finally:
         await link.aclose()
 
 
-async def _take(
-    valkey: redis.Redis,
-    admission: Admission,
-    principal: Principal,
-    model: Model,
-    step: tuple[str, int, int],
-) -> None:
-    action, first, second = step
-    before = redis_ms(valkey)
-    if action == "admit":
-        cost = Cost(first, first + second, 3 * first + second)
-        request = f"req-{next(_serial)}"
+@dataclass
+class Caller:
+    """Takes each step in Redis and in the model, and holds one to the other."""
+
+    valkey: redis.Redis
+    admission: Admission
+    principal: Principal
+    model: Model
+
+    async def take(self, action: str, first: int, second: int) -> None:
+        if action == "admit":
+            await self.admit(Cost(first, first + second, 3 * first + second))
+        elif action == "settle" and self.model.open:
+            await self.settle(list(self.model.open)[first % len(self.model.open)], second)
+        elif action == "pass":
+            self.pass_time(first)
+
+    async def admit(self, cost: Cost) -> None:
+        refused = await self.is_refused(cost)
+        if refused is not None and refused.limit in RATES and refused.retry_after_s is not None:
+            self.pass_time(refused.retry_after_s * 1000)
+            again = await self.is_refused(cost)
+            # Who waits as told is admitted; when a place gets free nobody knows.
+            assert again is None or again.limit == "concurrent_requests"
+
+    async def is_refused(self, cost: Cost) -> LimitExceeded | None:
+        request, before = f"req-{next(_serial)}", redis_ms(self.valkey)
         try:
-            await admission.admit(
-                principal, request, model=MODEL, expected_tokens=cost.expected,
+            await self.admission.admit(
+                self.principal, request, model=MODEL, expected_tokens=cost.expected,
                 most_tokens=cost.most, most_cost_micros=cost.micros, note=b"",
             )  # fmt: skip
-        except LimitExceeded:
-            assert not model.all_fit(cost, before, at_best=False)
-        else:
-            model.admit(request, cost, before, redis_ms(valkey))
-    elif action == "settle" and model.open:
-        request = list(model.open)[first % len(model.open)]
-        micros = second * 2
-        assert await admission.settle(request, used_tokens=second, cost_micros=micros, report=b"")
-        model.settle(request, second, micros, before, redis_ms(valkey))
-    elif action == "pass":
-        let_pass(valkey, first)
-        for subject in model.subjects.values():
-            subject.pass_time(first)
+        except LimitExceeded as refused:
+            assert not self.model.all_fit(cost, before, at_best=False)
+            return refused
+        self.model.admit(request, cost, before, redis_ms(self.valkey))
+        return None
+
+    async def settle(self, request: str, used: int) -> None:
+        before, micros = redis_ms(self.valkey), used * 2
+        assert await self.admission.settle(
+            request, used_tokens=used, cost_micros=micros, report=b""
+        )
+        self.model.settle(request, used, micros, before, redis_ms(self.valkey))
+
+    def pass_time(self, ms: float) -> None:
+        let_pass(self.valkey, ms)
+        for subject in self.model.subjects.values():
+            subject.pass_time(ms)
