@@ -12,6 +12,7 @@ from unfold.admin import TabularInline
 from unfold.decorators import display
 
 from billing.actions import notify_prices_changed
+from billing.credit_admin import CreditPages
 from billing.models import (
     LedgerEntry,
     LedgerTransaction,
@@ -19,13 +20,8 @@ from billing.models import (
     RejectedReport,
     UsageEvent,
 )
+from billing.money import dollars
 from tenants.staff import AuditedAdmin, ReadOnlyAdmin
-
-
-def dollars(amount_micros: int) -> str:
-    """Micro-dollars with all six decimals."""
-    whole, rest = divmod(abs(amount_micros), 1_000_000)
-    return f"{'-' if amount_micros < 0 else ''}${whole:,}.{rest:06d}"
 
 
 @admin.register(Price)
@@ -79,7 +75,11 @@ class UsageEventAdmin(ReadOnlyAdmin):
         "endpoint",
     )
     # Exact, because the table is the largest one and only this column has an index.
-    search_fields = ("=request_id",)
+    search_fields = ("request_id", "organization__public_id")
+    search_exactly = ("request_id",)
+    search_help_text = "A whole request or org_… identifier"
+    ordering = ("-pk",)
+    sortable_by = ()
 
     def get_queryset(self, request: HttpRequest) -> Any:
         return (
@@ -112,11 +112,15 @@ class LedgerEntryInline(TabularInline):  # type: ignore[misc]
 
 
 @admin.register(LedgerTransaction)
-class LedgerTransactionAdmin(ReadOnlyAdmin):
+class LedgerTransactionAdmin(CreditPages, ReadOnlyAdmin):
     list_display = ("reference", "kind", "organization", "posted_at")
     list_select_related = ("organization",)
     list_filter = (("posted_at", admin.DateFieldListFilter), "kind")
-    search_fields = ("=reference",)
+    search_fields = ("reference", "organization__public_id")
+    search_exactly = ("reference",)
+    search_help_text = "A whole reference or org_… identifier"
+    ordering = ("-pk",)
+    sortable_by = ()
     inlines: ClassVar = (LedgerEntryInline,)
 
     def get_queryset(self, request: HttpRequest) -> Any:
@@ -129,6 +133,8 @@ class LedgerEntryAdmin(ReadOnlyAdmin):
     list_select_related = ("transaction", "organization")
     list_filter = ("account",)
     search_fields = ("=transaction__reference",)
+    ordering = ("-pk",)
+    sortable_by = ()
 
     @display(description="Amount", ordering="amount_micros")
     def amount(self, entry: LedgerEntry) -> str:

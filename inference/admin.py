@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from django import forms
 from django.contrib import admin
 from django.utils import timezone
 from unfold.admin import TabularInline
@@ -9,6 +10,7 @@ from unfold.decorators import display
 
 from inference import actions
 from inference.models import Deployment, Model, ModelAlias, ModelVersion, Replica
+from tenants.models import Organization
 from tenants.staff import AuditedAdmin, ReadOnlyAdmin
 
 
@@ -60,8 +62,19 @@ class ModelVersionPage(RegistryAdmin):
     readonly_fields = ("path", "sha256", "pulled_at", "created_at")
 
 
+class DeploymentForm(forms.ModelForm):  # type: ignore[type-arg]
+    def clean_dedicated_to(self) -> Organization | None:
+        organization: Organization | None = self.cleaned_data["dedicated_to"]
+        if organization is not None and not organization.plan.allows_dedicated_capacity:
+            raise forms.ValidationError(
+                f"{organization}'s plan, {organization.plan}, has no dedicated capacity."
+            )
+        return organization
+
+
 @admin.register(Deployment)
 class DeploymentPage(RegistryAdmin):
+    form = DeploymentForm
     list_display = (
         "name",
         "version",

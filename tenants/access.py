@@ -96,6 +96,11 @@ def get_key_actor(key: ApiKey) -> Actor:
     return Actor(key.organization, None, key, held, title="admin key")
 
 
+def get_staff_actor(user: User, organization: Organization) -> Actor:
+    """Staff of the platform, who may do everything; the trail names them as staff."""
+    return Actor(organization, user, None, permissions.ALL, title="staff")
+
+
 # --- Members -----------------------------------------------------------------------------
 
 

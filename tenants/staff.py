@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from django import forms
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.db import models, transaction
 from django.db.models import QuerySet
@@ -21,10 +21,12 @@ from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
-from unfold.admin import ModelAdmin
 
 from tenants import audit
-from tenants.models import Organization, User
+from tenants.errors import TenantError
+from tenants.models import User
+from tenants.staff_access import organization_of, record_list, record_object
+from tenants.staff_lists import ListAdmin
 
 # Never copied into the audit trail, whatever form they come in.
 SECRET_FIELDS = frozenset({"password", "password1", "password2", "secret_hmac", "lookup"})
@@ -43,9 +45,7 @@ def link_to(target: models.Model | None, text: str | None = None) -> SafeString 
     """A link to an object's own admin page; staff without its permission get a 403 there."""
     if target is None:
         return "–"
-    meta = target._meta
-    url = reverse(f"admin:{meta.app_label}_{meta.model_name}_change", args=[target.pk])
-    return format_html('<a href="{}">{}</a>', url, text or str(target))
+    return format_html('<a href="{}">{}</a>', _page_of(target), text or str(target))
 
 
 def values_of(instance: models.Model, names: list[str]) -> dict[str, str]:
@@ -63,12 +63,53 @@ def _text(value: Any) -> str:
     return str(value)
 
 
-class StaffAdmin(ModelAdmin):  # type: ignore[misc]
-    """Pages that stay quick on big tables."""
+class StaffAdmin(ListAdmin):
+    """Quick lists, looked-at objects on record, and a room's refusals as messages."""
 
-    list_per_page = 50
-    show_full_result_count = False
-    list_fullwidth = True
+    def has_act_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """For buttons of pages whose fields nobody edits."""
+        return staff_user(request).has_perm(f"{self.opts.app_label}.change_{self.opts.model_name}")
+
+    def changelist_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        response = super().changelist_view(request, *args, **kwargs)
+        if request.method == "GET" and response.status_code == 200:
+            record_list(request, self.model)
+        return response
+
+    def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        try:
+            return super().changeform_view(request, *args, **kwargs)
+        except TenantError as error:
+            self.message_user(request, error.message, messages.ERROR)
+            return redirect(request.get_full_path())
+
+    def render_change_form(
+        self, request: HttpRequest, context: Any, *args: Any, obj: Any = None, **kwargs: Any
+    ) -> HttpResponse:
+        if obj is not None and request.method == "GET":
+            record_object(request, obj)
+        return super().render_change_form(request, context, *args, obj=obj, **kwargs)
+
+    def render_delete_form(self, request: HttpRequest, context: Any) -> HttpResponse:
+        if context.get("object") is not None:
+            record_object(request, context["object"])
+        return super().render_delete_form(request, context)
+
+    def delete_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        try:
+            return super().delete_view(request, *args, **kwargs)
+        except TenantError as error:
+            self.message_user(request, error.message, messages.ERROR)
+            return redirect(request.get_full_path())
+
+    def history_view(
+        self, request: HttpRequest, object_id: str, extra_context: Any = None
+    ) -> HttpResponse:
+        response = super().history_view(request, object_id, extra_context)
+        obj = self.get_object(request, str(object_id))
+        if obj is not None and response.status_code == 200:
+            record_object(request, obj)
+        return response
 
 
 class AuditedAdmin(StaffAdmin):
@@ -139,7 +180,7 @@ class AuditedAdmin(StaffAdmin):
             action=f"staff.{kind}.{verb}",
             object_type=kind,
             object_id=str(getattr(obj, "public_id", obj.pk)),
-            organization=_organization_of(obj),
+            organization=organization_of(obj),
             before=before,
             after=after,
             address=address_of(request),
@@ -152,13 +193,6 @@ class AuditedAdmin(StaffAdmin):
             self.record(request, obj, "changed", after=values_of(obj, names))
         for obj in formset.deleted_objects:
             self.record(request, obj, "deleted", before={"name": str(obj)})
-
-
-def _organization_of(obj: models.Model) -> Organization | None:
-    if isinstance(obj, Organization):
-        return obj
-    organization = getattr(obj, "organization", None)
-    return organization if isinstance(organization, Organization) else None
 
 
 class ReadOnlyAdmin(StaffAdmin):
@@ -184,37 +218,51 @@ class ReasonForm(forms.Form):
 
 
 def confirm_page(
-    model_admin: ModelAdmin,
+    model_admin: StaffAdmin,
     request: HttpRequest,
     object_id: str,
     *,
     title: str,
     question: str,
-    perform: Callable[[Any, str], str],
-    asks_reason: bool = False,
+    perform: Callable[[Any, dict[str, Any]], str],
+    make_form: Callable[[HttpRequest, Any], forms.Form] | None = None,
 ) -> HttpResponse:
     """Ask on GET, act on POST: an action's link alone must never change anything.
 
-    ``perform(object, reason)`` returns the sentence that tells what happened.
+    ``make_form(request, object)`` asks for more; ``perform(object, what was answered)``
+    returns the sentence that tells what happened, or raises a TenantError, which is told.
     """
     obj = model_admin.get_object(request, object_id)
     if obj is None:
         raise Http404
-    if not model_admin.has_change_permission(request, obj):
+    if not model_admin.has_act_permission(request, obj):
         raise PermissionDenied
-    form = ReasonForm(request.POST or None) if asks_reason else None
-    meta = obj._meta
-    back = reverse(f"admin:{meta.app_label}_{meta.model_name}_change", args=[obj.pk])
+    form = make_form(request, obj) if make_form is not None else None
     if request.method == "POST" and (form is None or form.is_valid()):
-        model_admin.message_user(request, perform(obj, form.cleaned_data["reason"] if form else ""))
-        return redirect(back)
+        try:
+            told = perform(obj, form.cleaned_data if form is not None else {})
+        except TenantError as error:
+            model_admin.message_user(request, error.message, messages.ERROR)
+            return redirect(request.get_full_path())
+        model_admin.message_user(request, told)
+        return redirect(_page_of(obj))
+    record_object(request, obj)
     context = {
         **admin.site.each_context(request),
         "title": title,
         "question": question,
         "object": obj,
-        "opts": meta,
+        "opts": obj._meta,
         "form": form,
-        "back": back,
+        "back": _page_of(obj),
     }
     return TemplateResponse(request, "admin/confirm_action.html", context)
+
+
+def ask_reason(request: HttpRequest, _obj: Any) -> forms.Form:
+    return ReasonForm(request.POST or None)
+
+
+def _page_of(obj: models.Model) -> str:
+    meta = obj._meta
+    return reverse(f"admin:{meta.app_label}_{meta.model_name}_change", args=[obj.pk])

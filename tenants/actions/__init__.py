@@ -21,7 +21,7 @@ from tenants.actions.keys import (
     touch_api_keys,
     update_api_key,
 )
-from tenants.actions.members import change_member_role, remove_member
+from tenants.actions.members import add_member, change_member_role, remove_member
 from tenants.actions.notices import CHANNEL, notify_all_changed, notify_change
 from tenants.actions.organizations import (
     create_organization,
@@ -61,6 +61,7 @@ __all__ = [
     "KeyTerms",
     "accept_invitation",
     "add_group_member",
+    "add_member",
     "add_project_member",
     "archive_project",
     "assign_role",

@@ -12,10 +12,41 @@ from tenants.models import (
     ApiKey,
     GroupMember,
     Membership,
+    Organization,
     ProjectMembership,
     Role,
     RoleAssignment,
+    User,
 )
+
+
+@transaction.atomic
+def add_member(
+    organization: Organization,
+    user: User,
+    role: str,
+    *,
+    actor: access.Actor,
+    address: str | None = None,
+) -> Membership:
+    """Make a person a member unasked, as staff do; everybody else invites."""
+    role = checked_role(role)
+    actor.check_gives(permissions.OF_ROLE[role])
+    membership, is_new = Membership.objects.get_or_create(
+        organization=organization, user=user, defaults={"role": role}
+    )
+    if not is_new:
+        raise InvalidInput("This person is a member already.", param="user_id")
+    audit.record_event(
+        acting_user=actor.user,
+        action="member.added",
+        object_type="user",
+        object_id=user.public_id,
+        organization=organization,
+        after={"email": user.email, "role": role},
+        address=address,
+    )
+    return membership
 
 
 @transaction.atomic
@@ -28,8 +59,9 @@ def change_member_role(
 ) -> Membership:
     """Give a member another role; neither it nor the one before may exceed the actor's."""
     role = checked_role(role)
+    membership, owners = locks.lock_member_and_owners(membership)
     actor.check_gives(permissions.OF_ROLE[membership.role] | permissions.OF_ROLE[role])
-    _check_an_owner_stays(membership, role)
+    _check_an_owner_stays(membership, role, owners)
     before = {"role": membership.role}
     membership.role = role
     membership.save(update_fields=["role"])
@@ -54,9 +86,10 @@ def remove_member(
 
     Keys of service accounts stay; that is what those are for.
     """
+    membership, owners = locks.lock_member_and_owners(membership)
     if actor.user is None or actor.user.pk != membership.user_id:  # anybody may leave
         actor.check_gives(permissions.OF_ROLE[membership.role])
-    _check_an_owner_stays(membership, "")
+    _check_an_owner_stays(membership, "", owners)
     organization, user = membership.organization, membership.user
     theirs = {"organization": organization, "user": user}
     for model in (ProjectMembership, RoleAssignment, GroupMember):
@@ -86,9 +119,8 @@ def checked_role(role: str) -> str:
     return role
 
 
-def _check_an_owner_stays(membership: Membership, role: str) -> None:
+def _check_an_owner_stays(membership: Membership, role: str, owners: list[Membership]) -> None:
     if membership.role != Role.OWNER or role == Role.OWNER:
         return
-    owners = locks.lock_owners(membership.organization_id)
     if all(owner.pk == membership.pk for owner in owners):
         raise InvalidInput("An organization needs an owner; make somebody else one first.")

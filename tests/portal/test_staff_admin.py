@@ -17,7 +17,7 @@ from django.utils import timezone
 from billing.models import LedgerEntry, LedgerTransaction, Price, RejectedReport, UsageEvent
 from inference.models import Deployment, Model, ModelAlias, ModelVersion, Replica
 from tenants import actions
-from tenants.models import AuditEvent, Organization, Plan, Role, User
+from tenants.models import AuditEvent, Organization, Plan, User
 from tests.cast import PASSWORD, Cast, make_user
 from tests.portal.conftest import log_in
 
@@ -126,7 +126,8 @@ def test_what_must_be_here_is_here() -> None:
         "billing.LedgerEntry",
         "billing.RejectedReport",
     }
-    assert not {"auth.Group", "account.EmailAddress"} & names
+    foreign = {"auth", "account", "mfa", "socialaccount", "usersessions"}
+    assert not foreign & {name.partition(".")[0] for name in names}
 
 
 def test_staff_log_in_where_everybody_does(cast: Cast) -> None:
@@ -142,16 +143,16 @@ def test_staff_log_in_where_everybody_does(cast: Cast) -> None:
 def test_suspend_and_restore_ask_first(cast: Cast) -> None:
     client = log_in(cast.staff)
     action = f"/admin/tenants/organization/{cast.organization.pk}/suspend"
-    page = client.get(action, follow=True)
+    page = client.get(f"{action}/")
     assert "refused within a second" in page.content.decode()
     cast.organization.refresh_from_db()
     assert not cast.organization.is_suspended
-    client.post(page.redirect_chain[-1][0], {"reason": "Unpaid invoice"})
+    client.post(f"{action}/", {"reason": "Unpaid invoice"})
     cast.organization.refresh_from_db()
     assert cast.organization.suspended_reason == "Unpaid invoice"
     event = AuditEvent.objects.filter(organization=cast.organization).latest("pk")
     assert (event.action, event.acting_user) == ("organization.suspended", cast.staff)
-    client.post(page.redirect_chain[-1][0].replace("suspend", "restore"))
+    client.post(f"{action.replace('suspend', 'restore')}/")
     cast.organization.refresh_from_db()
     assert not cast.organization.is_suspended
 
@@ -171,7 +172,7 @@ def test_bulk_suspend(cast: Cast) -> None:
 
 def test_revoke_a_key(cast: Cast) -> None:
     client = log_in(cast.staff)
-    confirm = f"/admin/tenants/apikey/{cast.owner_api_key.pk}/confirm/revoke/"
+    confirm = f"/admin/tenants/apikey/{cast.owner_api_key.pk}/revoke/"
     assert client.get(confirm).status_code == 200
     assert log_in(cast.owner).post(confirm, follow=True).status_code == 403
     cast.owner_api_key.refresh_from_db()
@@ -199,10 +200,6 @@ def organization_form(organization: Organization, **changes: Any) -> dict[str, A
         "screening_policy": organization.screening_policy,
         "response_cache_ttl_s": organization.response_cache_ttl_s,
         "region": "",
-        "memberships-TOTAL_FORMS": 0,
-        "memberships-INITIAL_FORMS": 0,
-        "projects-TOTAL_FORMS": 0,
-        "projects-INITIAL_FORMS": 0,
     } | changes
 
 
@@ -213,22 +210,6 @@ def test_changing_an_organization_is_audited_with_both_values(cast: Cast) -> Non
     event = AuditEvent.objects.get(action="organization.updated")
     assert (event.before, event.after) == ({"name": "Acme"}, {"name": "Acme Inc"})
     assert event.acting_user == cast.staff
-
-
-def test_adding_a_member_is_audited(cast: Cast) -> None:
-    form = organization_form(
-        cast.organization,
-        **{
-            "memberships-TOTAL_FORMS": 1,
-            "memberships-0-user": cast.stranger.pk,
-            "memberships-0-role": Role.VIEWER,
-            "memberships-0-organization": cast.organization.pk,
-        },
-    )
-    log_in(cast.staff).post(admin_url(Organization, "change", cast.organization.pk), form)
-    assert cast.organization.memberships.filter(user=cast.stranger).exists()
-    event = AuditEvent.objects.get(action="staff.membership.created")
-    assert event.organization == cast.organization
 
 
 def test_staff_bring_in_a_customer(cast: Cast) -> None:
@@ -253,12 +234,18 @@ def test_saving_a_plan_tells_the_gateways(cast: Cast) -> None:
         "slug": plan.slug,
         "fair_share_weight": 3,
         "is_default": "on",
+        "model_limits-TOTAL_FORMS": 1,
+        "model_limits-INITIAL_FORMS": 0,
+        "model_limits-0-model": "smol",
+        "model_limits-0-requests_per_day": 7,
     }
     with CaptureQueriesContext(connection) as queries:
         saved = log_in(cast.staff).post(admin_url(Plan, "change", plan.pk), form)
-    assert saved.status_code == 302
+    assert saved.status_code == 302, saved.context["errors"]
     plan.refresh_from_db()
     assert plan.fair_share_weight == 3
+    assert plan.model_limits.get().requests_per_day == 7
+    assert AuditEvent.objects.filter(action="staff.planmodellimit.created").count() == 1
     assert any("pg_notify('tenants_changed'" in query["sql"] for query in queries)
     event = AuditEvent.objects.get(action="staff.plan.changed")
     assert event.after["fair_share_weight"] == "3"
@@ -376,6 +363,7 @@ def test_lists_cost_the_same_for_many_rows(cast: Cast) -> None:
             ),
         ),
     ):
+        queries(model)  # the first look at a list in an hour is put on record
         few = queries(model)
         for _ in range(12):
             add()

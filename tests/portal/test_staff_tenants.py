@@ -1,0 +1,414 @@
+"""Staff and tenants: everything on one page, changed by the rooms' rules, every look on record."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from html import unescape
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Permission
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
+from django.utils import timezone
+
+from billing.models import LedgerTransaction
+from inference.models import Deployment, Model, ModelVersion
+from tenants import access, actions, audit_rows
+from tenants.models import (
+    ApiKey,
+    AuditEvent,
+    CustomRole,
+    Group,
+    IdentityProvider,
+    Invitation,
+    Membership,
+    Organization,
+    Plan,
+    Project,
+    Role,
+    ServiceAccount,
+    User,
+)
+from tenants.staff_access import AGAIN_AFTER
+from tests.cast import Cast, make_user
+from tests.portal.conftest import log_in
+
+pytestmark = pytest.mark.django_db
+
+
+def url(model: Any, page: str, *args: Any) -> str:
+    return reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_{page}", args=args)
+
+
+def viewed(**filters: Any) -> int:
+    return AuditEvent.objects.filter(action="staff.viewed", **filters).count()
+
+
+@pytest.fixture
+def staff(cast: Cast) -> Client:
+    return log_in(cast.staff)
+
+
+@pytest.fixture
+def inhabited(cast: Cast) -> Organization:
+    """An organization with one of everything."""
+    organization = cast.organization
+    owner = access.get_actor(Membership.objects.get(organization=organization, user=cast.owner))
+    actions.invite_member(organization, "guest@example.com", Role.VIEWER, actor=owner)
+    actions.create_group(organization, "The group", acting_user=cast.owner)
+    actions.create_role(organization, "The role", ["usage.read"], actor=owner)
+    actions.create_service_account(cast.project, "The program", acting_user=cast.owner)
+    IdentityProvider.objects.create(
+        organization=organization, protocol="saml", slug="acme", name="The provider",
+        settings={"requested_domains": ["acme.example"]}, is_enabled=True,
+    )  # fmt: skip
+    return organization
+
+
+# --- One page ------------------------------------------------------------------------------
+
+
+def test_one_page_has_everything_and_no_secret(
+    cast: Cast, inhabited: Organization, staff: Client
+) -> None:
+    page = unescape(staff.get(url(Organization, "change", inhabited.pk)).content.decode())
+
+    for text in (
+        cast.member.email, "Default project", cast.owner_api_key.name, "The program",
+        "guest@example.com", "The group", "The role", "The provider", "organization.created",
+        "Granted", "Grant credit",
+    ):  # fmt: skip
+        assert text.lower() in page.lower(), text
+    assert cast.owner_api_key.lookup not in page
+    assert Invitation.objects.get().token_digest not in page
+
+
+def test_the_page_costs_the_same_however_much_there_is(cast: Cast, staff: Client) -> None:
+    def queries() -> int:
+        with CaptureQueriesContext(connection) as captured:
+            assert staff.get(url(Organization, "change", cast.organization.pk)).status_code == 200
+        return len(captured)
+
+    queries()
+    few = queries()
+    for number in range(12):
+        actions.create_api_key(cast.project, f"K{number}", acting_user=cast.owner)
+        user = make_user(f"more{number}")
+        Membership.objects.create(organization=cast.organization, user=user, role=Role.VIEWER)
+        actions.create_project(cast.organization, f"P{number}", acting_user=cast.owner)
+    assert queries() == few < 40
+
+
+def organization_form(organization: Organization, **changes: Any) -> dict[str, Any]:
+    return {
+        "name": organization.name,
+        "plan": organization.plan_id,
+        "screening_policy": organization.screening_policy,
+        "response_cache_ttl_s": organization.response_cache_ttl_s,
+        "region": "",
+    } | changes
+
+
+def test_limits_of_its_own_only_where_the_plan_allows_them(cast: Cast, staff: Client) -> None:
+    change = url(Organization, "change", cast.organization.pk)
+    staff.post(change, organization_form(cast.organization, requests_per_day=5))
+    cast.organization.refresh_from_db()
+    assert cast.organization.requests_per_day is None
+
+    Plan.objects.update(allows_custom_limits=True)
+    saved = staff.post(change, organization_form(cast.organization, requests_per_day=5))
+    assert saved.status_code == 302
+    cast.organization.refresh_from_db()
+    assert cast.organization.requests_per_day == 5
+    event = AuditEvent.objects.get(action="organization.updated")
+    assert (event.before, event.after) == ({"requests_per_day": "None"}, {"requests_per_day": "5"})
+
+
+# --- Every look ----------------------------------------------------------------------------
+
+
+def test_a_look_is_put_on_record_once_an_hour(
+    cast: Cast, staff: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change = url(Organization, "change", cast.organization.pk)
+    for _ in range(3):
+        staff.get(change, REMOTE_ADDR="203.0.113.9")
+    event = AuditEvent.objects.get(action="staff.viewed")
+    assert (event.organization, event.actor_type) == (cast.organization, "staff")
+    assert (event.object_type, event.object_id) == ("organization", cast.organization.public_id)
+    assert (event.acting_user, event.address) == (cast.staff, "203.0.113.9")
+
+    log_in(make_user("second", is_staff=True, is_superuser=True)).get(change)
+    assert viewed() == 2
+    later = timezone.now() + AGAIN_AFTER + timedelta(seconds=1)
+    monkeypatch.setattr(timezone, "now", lambda: later)
+    log_in(cast.staff).get(change)
+    assert viewed() == 3
+
+
+@pytest.mark.parametrize("page", ["change", "history", "suspend"])
+def test_every_page_of_an_object_counts(cast: Cast, staff: Client, page: str) -> None:
+    where = (
+        f"/admin/tenants/organization/{cast.organization.pk}/suspend/"
+        if page == "suspend"
+        else url(Organization, page, cast.organization.pk)
+    )
+    assert staff.get(where).status_code == 200
+    assert viewed(organization=cast.organization, object_type="organization") == 1
+
+
+def test_lists_count_as_one_object_and_belong_to_whom_they_are_filtered_by(
+    cast: Cast, staff: Client
+) -> None:
+    listing = url(ApiKey, "changelist")
+    staff.get(listing)
+    staff.get(listing, {"q": "x"})
+    assert viewed(organization=None, object_type="apikey_list") == 1
+    staff.get(listing, {"organization__id__exact": cast.organization.pk})
+    assert viewed(organization=cast.organization, object_type="apikey_list") == 1
+    staff.get(listing, {"organization__id__exact": "x" * 9})
+    assert viewed() == 2
+
+
+def test_what_shows_no_tenant_is_not_recorded(cast: Cast, staff: Client) -> None:
+    staff.get(url(Plan, "changelist"))
+    staff.get(url(Plan, "change", cast.organization.plan_id))
+    log_in(cast.owner).get(url(Organization, "change", cast.organization.pk))
+    staff.get(url(Organization, "change", 2**40))
+    staff.get(url(Organization, "add"))
+
+    assert viewed() == 0
+
+
+def test_a_persons_page_counts_as_well(cast: Cast, staff: Client) -> None:
+    staff.get(url(User, "change", cast.viewer.pk))
+    assert viewed(object_type="user", object_id=cast.viewer.public_id, organization=None) == 1
+
+
+# --- Members -------------------------------------------------------------------------------
+
+
+def test_staff_add_change_and_remove_members_by_the_portals_rules(
+    cast: Cast, staff: Client
+) -> None:
+    form = {"organization": cast.organization.pk, "user": cast.stranger.pk, "role": Role.VIEWER}
+    assert staff.post(url(Membership, "add"), form).status_code == 302
+    membership = Membership.objects.get(organization=cast.organization, user=cast.stranger)
+    staff.post(url(Membership, "change", membership.pk), {"role": Role.ADMIN})
+    membership.refresh_from_db()
+    assert membership.role == Role.ADMIN
+    staff.post(url(Membership, "delete", membership.pk), {"post": "yes"})
+
+    assert not Membership.objects.filter(pk=membership.pk).exists()
+    events = AuditEvent.objects.filter(object_id=cast.stranger.public_id).order_by("number")
+    told = [(event.action, event.actor_type) for event in events if event.organization_id]
+    assert told[-3:] == [
+        ("member.added", "staff"), ("member.changed", "staff"), ("member.removed", "staff"),
+    ]  # fmt: skip
+
+
+def test_staff_cannot_take_the_last_owner_away(cast: Cast, staff: Client) -> None:
+    owner = Membership.objects.get(organization=cast.organization, user=cast.owner)
+    page = staff.post(url(Membership, "delete", owner.pk), {"post": "yes"}, follow=True)
+    assert "needs an owner" in page.content.decode()
+    staff.post(url(Membership, "change", owner.pk), {"role": Role.VIEWER})
+
+    owner.refresh_from_db()
+    assert owner.role == Role.OWNER
+
+
+# --- Keys, service accounts, providers -----------------------------------------------------
+
+
+def test_a_key_is_suspended_and_restored(cast: Cast, staff: Client) -> None:
+    where = f"/admin/tenants/apikey/{cast.owner_api_key.pk}"
+    assert staff.get(f"{where}/suspend/").status_code == 200
+    staff.post(f"{where}/suspend/", {"reason": "Leaked"})
+    cast.owner_api_key.refresh_from_db()
+    assert not cast.owner_api_key.is_live and cast.owner_api_key.suspended_reason == "Leaked"
+    assert "Suspended" in staff.get(url(ApiKey, "changelist")).content.decode()
+    staff.post(f"{where}/restore/")
+    cast.owner_api_key.refresh_from_db()
+    assert cast.owner_api_key.is_live
+    for verb in ("suspend", "restore", "revoke"):
+        assert log_in(cast.owner).post(f"{where}/{verb}/", follow=True).status_code == 403
+
+
+def test_keys_are_revoked_together(cast: Cast, staff: Client) -> None:
+    chosen = [cast.stranger_api_key.pk, cast.owner_api_key.pk]
+    staff.post(url(ApiKey, "changelist"), {"action": "revoke_selected", "_selected_action": chosen})
+    assert ApiKey.objects.filter(pk__in=chosen, revoked_at=None).count() == 0
+
+
+def test_a_service_account_is_deleted_with_its_keys(
+    cast: Cast, inhabited: Organization, staff: Client
+) -> None:
+    account = ServiceAccount.objects.get()
+    key, _ = actions.create_api_key(account, "K", acting_user=cast.owner)
+    staff.post(f"/admin/tenants/serviceaccount/{account.pk}/remove/")
+
+    key.refresh_from_db()
+    account.refresh_from_db()
+    assert account.deleted_at and key.revoked_at
+
+
+def test_staff_verify_domains(cast: Cast, inhabited: Organization, staff: Client) -> None:
+    provider = IdentityProvider.objects.get()
+    where = f"/admin/tenants/identityprovider/{provider.pk}/verify/"
+    assert "acme.example" in staff.get(where).content.decode()
+    staff.post(where, {"domains": "ACME.example\n"})
+    provider.refresh_from_db()
+    assert provider.verified_domains == ["acme.example"]
+    assert AuditEvent.objects.get(action="sso.domains_verified").actor_type == "staff"
+    page = staff.post(where, {"domains": "nonsense!"}, follow=True)
+    assert "is no domain name" in page.content.decode()
+    provider.refresh_from_db()
+    assert provider.verified_domains == ["acme.example"]
+
+
+@pytest.mark.parametrize("model", [Invitation, Group, CustomRole, Project, IdentityProvider])
+def test_what_is_only_looked_at_cannot_be_changed(
+    cast: Cast, inhabited: Organization, staff: Client, model: Any
+) -> None:
+    row = model.objects.first()
+    assert staff.get(url(model, "change", row.pk)).status_code == 200
+    assert staff.post(url(model, "change", row.pk), {"name": "X"}).status_code == 403
+    assert staff.post(url(model, "delete", row.pk), {"post": "yes"}).status_code == 403
+    assert model.objects.filter(pk=row.pk).exists()
+
+
+# --- Credit --------------------------------------------------------------------------------
+
+
+def grant_form(page: Any, **changes: Any) -> dict[str, Any]:
+    return {
+        "reference": page.context["form"].initial["reference"],
+        "dollars": "25.5",
+        "reason": "Goodwill",
+    } | changes
+
+
+def test_credit_is_granted_once_however_often_it_is_sent(cast: Cast, staff: Client) -> None:
+    button = staff.get(f"/admin/tenants/organization/{cast.organization.pk}/grant-credit/")
+    page = staff.get(button["Location"])
+    assert "$0.000000" in page.content.decode()
+    form = grant_form(page)
+    staff.post(button["Location"], form)
+    again = staff.post(button["Location"], form, follow=True)
+
+    assert "granted before" in again.content.decode()
+    cast.organization.refresh_from_db()
+    assert cast.organization.credit_granted_micros == 25_500_000
+    assert LedgerTransaction.objects.filter(kind="credit").count() == 1
+    event = AuditEvent.objects.get(action="credit.granted")
+    assert (event.acting_user, event.actor_type) == (cast.staff, "staff")
+
+
+@pytest.mark.parametrize(
+    "changes", [{"dollars": "0"}, {"dollars": "x"}, {"dollars": "NaN"}, {"dollars": "-1"},
+                {"dollars": "0.0000001"}, {"reason": ""}]
+)  # fmt: skip
+def test_a_wrong_grant_grants_nothing(cast: Cast, staff: Client, changes: Any) -> None:
+    where = reverse("admin:billing_grant_credit", args=[cast.organization.pk])
+    staff.post(where, grant_form(staff.get(where), **changes))
+
+    cast.organization.refresh_from_db()
+    assert cast.organization.credit_granted_micros == 0
+    assert not LedgerTransaction.objects.exists()
+
+
+def test_credit_needs_a_permission_of_its_own(cast: Cast) -> None:
+    helper = make_user("helper", is_staff=True)
+    helper.user_permissions.set(Permission.objects.filter(codename="change_organization"))
+    where = reverse("admin:billing_grant_credit", args=[cast.organization.pk])
+
+    assert log_in(helper).get(where).status_code == 403
+    assert log_in(cast.owner).get(where, follow=True).status_code == 403
+    assert log_in(cast.staff).get(reverse("admin:billing_grant_credit", args=[2**40])).status_code == 404  # fmt: skip
+
+
+# --- The trail -----------------------------------------------------------------------------
+
+
+def test_a_chain_is_verified_from_its_organizations_page(cast: Cast, staff: Client) -> None:
+    where = f"/admin/tenants/organization/{cast.organization.pk}/verify-chain/"
+    staff.get(where)
+    page = staff.post(where, follow=True).content.decode()
+    assert "The chain is whole" in page
+    assert str(audit_rows.get_head(cast.organization.pk)) in page
+    with connection.cursor() as cursor:
+        cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
+        cursor.execute("ALTER TABLE tenants_auditevent DISABLE TRIGGER USER")
+        cursor.execute("UPDATE tenants_auditevent SET action = 'x' WHERE number = 1")
+    event = AuditEvent.objects.filter(organization=cast.organization).latest("pk")
+    page = staff.post(f"/admin/tenants/auditevent/{event.pk}/verify/", follow=True)
+    assert "row 1 (action)" in page.content.decode()
+
+
+# --- Lists and searches --------------------------------------------------------------------
+
+
+def found(client: Client, model: Any, term: str) -> int:
+    page = client.get(url(model, "changelist"), {"q": term})
+    assert page.status_code == 200
+    return len(page.context["cl"].result_list)
+
+
+def test_what_staff_search_by(cast: Cast, inhabited: Organization, staff: Client) -> None:
+    organization = cast.organization
+    assert found(staff, Organization, "aCM") == 1
+    assert found(staff, Organization, "cme") == 0
+    assert found(staff, Organization, organization.public_id) == 1
+    assert found(staff, Organization, cast.member.email.upper()) == 1
+    assert found(staff, ApiKey, organization.public_id) == organization.api_keys.count()
+    assert found(staff, ApiKey, cast.owner_api_key.public_id) == 1
+    assert found(staff, ApiKey, "owner's") == 1
+    made = ApiKey.objects.filter(created_by=cast.stranger).count()
+    assert found(staff, ApiKey, cast.stranger.email) == made
+    assert found(staff, User, cast.stranger.email) == 1
+    assert found(staff, User, cast.stranger.public_id) == 1
+    assert found(staff, Membership, cast.viewer.email) == 1
+    assert found(staff, AuditEvent, cast.owner_api_key.public_id) == 1
+    assert found(staff, AuditEvent, organization.public_id) > 1
+    assert found(staff, AuditEvent, cast.stranger.email) > 1
+    assert found(staff, Invitation, "GUEST") == 1
+    assert found(staff, IdentityProvider, "acme") == 1
+    for model in (Organization, ApiKey, User, AuditEvent, Membership, Group, Invitation):
+        assert found(staff, model, "nobody@example.org") == 0
+        assert found(staff, model, "org_0000000000000000") == 0
+        assert found(staff, model, "100%_\\'\"") == 0
+
+
+def test_a_list_is_counted_no_further_than_it_is_paged(
+    cast: Cast, staff: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tenants.staff_lists.MOST_COUNTED", 2)
+    with CaptureQueriesContext(connection) as queries:
+        page = staff.get(url(ApiKey, "changelist"))
+    assert page.context["cl"].result_count == 2
+    counts = [query["sql"] for query in queries if "COUNT(" in query["sql"]]
+    assert counts and all("LIMIT 2" in sql for sql in counts if "tenants_apikey" in sql)
+
+
+# --- Capacity ------------------------------------------------------------------------------
+
+
+def test_a_deployment_is_kept_only_for_whom_the_plan_allows_it(cast: Cast, staff: Client) -> None:
+    model = Model.objects.create(name="smol", kind="chat")
+    version = ModelVersion.objects.create(
+        model=model, version="1", source_uri="pypi://x", max_context_tokens=2048
+    )
+    form = {
+        "name": "kept", "version": version.pk, "region": "local", "min_replicas": 1,
+        "max_replicas": 1, "batching_profile": "latency", "max_running_requests": 8,
+        "traffic_weight": 100, "dedicated_to": cast.organization.pk,
+    }  # fmt: skip
+    refused = staff.post(url(Deployment, "add"), form)
+    assert "plan" in str(refused.context["errors"]) and not Deployment.objects.exists()
+
+    Plan.objects.update(allows_dedicated_capacity=True)
+    assert staff.post(url(Deployment, "add"), form).status_code == 302
+    assert Deployment.objects.get().dedicated_to == cast.organization
