@@ -8,6 +8,9 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
 from django.core.asgi import get_asgi_application
 
+from config.settings import refuse_owner_in_web_process
+
+refuse_owner_in_web_process()
 django_application = get_asgi_application()
 
 from channels.routing import URLRouter
