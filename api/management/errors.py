@@ -23,7 +23,7 @@ def error_of(error: Exception, request_id: str) -> ApiError:
         return api_error(error)
     if isinstance(error, exceptions.MethodNotAllowed):
         return ApiError(
-            405, error.detail, "invalid_request_error", None, "method_not_allowed"
+            405, str(error.detail), "invalid_request_error", None, "method_not_allowed"
         )  # fmt: skip
     if isinstance(error, Http404):
         return api_error(NotFound("No such object."))
