@@ -1,0 +1,1 @@
+"""Ways in which products of this kind were broken, replayed (one file a break)."""
