@@ -131,6 +131,8 @@ _NOT_PASSED_ON = frozenset(
         "SLUICE_STATE_DIR",
         "SLUICE_URL",
         "DATABASE_URL",
+        "DATABASE_WEB_URL",
+        "DATABASE_STAFF_URL",
         "REDIS_URL",
         "CELERY_BROKER_URL",
         "PORT",

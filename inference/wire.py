@@ -92,6 +92,7 @@ class Submission(msgspec.Struct, frozen=True, array_like=True):
     cache_salt: str
     submitted_at: float  # Unix seconds, the gateway's clock
     offset: int = 0
+    tier: str = "standard"  # priority, standard, flex or batch: who waits for whom
 
     @property
     def engine_id(self) -> str:
@@ -131,6 +132,7 @@ class Delta(msgspec.Struct, array_like=True):
     cached_tokens: int = 0
     logprobs: list[Logprob] | None = None
     embedding: bytes = b""  # little-endian float32
+    engine_us: int = 0  # with the last delta: the sequence's share of its engine's time
 
 
 class WorkerUsage(msgspec.Struct, frozen=True, array_like=True):
@@ -143,6 +145,7 @@ class WorkerUsage(msgspec.Struct, frozen=True, array_like=True):
     finish_reason: str
     replica: str
     finished_at: float
+    engine_us: int = 0
 
 
 class Abort(msgspec.Struct, frozen=True, array_like=True):
@@ -167,6 +170,11 @@ class Heartbeat(msgspec.Struct, frozen=True, array_like=True):
     kv_cache_usage: float = 0.0
     tokens_per_second: float = 0.0
     capacity: int = 64
+    # Measured on this replica, for whoever predicts how long it will take; 0: not yet.
+    prefill_tokens_per_s: float = 0.0
+    decode_ms: float = 0.0  # of one step, at the load of the last seconds
+    kv_tokens: int = 0  # how many tokens its KV cache holds; 0: not known
+    is_proven: bool = True  # a token came out lately, or the probe's did
 
 
 encode = msgspec.msgpack.Encoder().encode
