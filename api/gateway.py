@@ -54,6 +54,7 @@ class Gateway:
         await self.dispatcher.start()
         self._tasks = [
             asyncio.create_task(self.authenticator.run_listener()),
+            asyncio.create_task(self.authenticator.addresses.run()),
             asyncio.create_task(self.registry.run()),
             asyncio.create_task(self.pricebook.run()),
             asyncio.create_task(self.output_estimate.run()),

@@ -90,7 +90,7 @@ def record_event(
         "object_id": object_id,
         "before": before or {},
         "after": after or {},
-        "address": _stored_address(address or (program.address if program is not None else None)),
+        "address": stored_address(address or (program.address if program is not None else None)),
     }
     content = canonical(event)
     columns = [canonical(value) if isinstance(value, dict) else value for value in event.values()]
@@ -98,8 +98,8 @@ def record_event(
         cursor.execute(_INSERT, [*columns, content])
 
 
-def _stored_address(text: str | None) -> str | None:
-    """As PostgreSQL's inet holds it: an event must not fail for a socket's odd name."""
+def stored_address(text: str | None) -> str | None:
+    """As PostgreSQL's inet holds it, or None: nothing must fail for a socket's odd name."""
     try:
         return str(ip_address((text or "").partition("%")[0]))
     except ValueError:

@@ -57,7 +57,16 @@ class KeyAddresses:
                 await sync_to_async(record_uses, thread_sensitive=False)(uses)
             except (DatabaseError, psycopg.Error, OSError) as error:
                 log.warning("key_addresses.not_written", extra={"error": repr(error)})
-                self._waiting = (uses + self._waiting)[:MOST_WAITING]
+                self._wait_again(uses)
+            except Exception:  # the edge of a loop that nobody else watches
+                log.exception("key_addresses.failed")
+
+    def _wait_again(self, uses: list[Use]) -> None:
+        """What does not fit is forgotten, so that its next use is noted."""
+        waiting = uses + self._waiting
+        self._waiting = waiting[:MOST_WAITING]
+        for _, key, address in waiting[MOST_WAITING:]:
+            self._known.pop((key, address), None)
 
 
 def record_uses(uses: Iterable[Use]) -> int:
@@ -68,14 +77,18 @@ def record_uses(uses: Iterable[Use]) -> int:
         connection.close()  # back to the pool: this thread has no request to end it
 
 
-def record_use(organization: int, key: int, address: str) -> bool:
+def record_use(organization: int, key: int, noted: str) -> bool:
     """Remember one place; True if the key was not used from there before."""
+    address = audit.stored_address(noted)
+    if address is None:  # no address to PostgreSQL: it would never take it
+        return False
     with scope.for_organization(organization), transaction.atomic():
-        known = ApiKeyAddress.objects.filter(api_key=key)
+        known = ApiKeyAddress.objects.filter(organization=organization, api_key=key)
         if known.filter(address=address).exists() or known.count() >= MOST_OF_A_KEY:
             return False
         is_first = not known.exists()
-        found = ApiKey.objects.filter(pk=key).select_related("organization", "project").first()
+        keys = ApiKey.objects.filter(pk=key, organization=organization)
+        found = keys.select_related("organization", "project").first()
         if found is None:
             return False
         _, is_new = ApiKeyAddress.objects.get_or_create(

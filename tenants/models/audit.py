@@ -60,6 +60,7 @@ class AuditEvent(models.Model):
         indexes: ClassVar = [
             models.Index(fields=["organization", "-at"], name="tenants_audit_by_org"),
             models.Index(fields=["organization", "action", "-at"], name="tenants_audit_by_action"),
+            models.Index(fields=["object_id", "id"], name="tenants_audit_by_object"),
         ]
         constraints: ClassVar = [
             models.UniqueConstraint(
