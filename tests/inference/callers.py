@@ -27,7 +27,13 @@ def tiny_renderer() -> PromptRenderer:
         return PromptRenderer.load(write_tiny_model(Path(folder) / "tiny"))
 
 
-def make_served(deployment: int = DEPLOYMENT, *, weight: int = 100, region: str = "") -> Served:
+def make_served(
+    deployment: int = DEPLOYMENT,
+    *,
+    weight: int = 100,
+    region: str = "",
+    dedicated_to: int | None = None,
+) -> Served:
     return Served(
         deployment=deployment,
         name=f"deployment-{deployment}",
@@ -39,6 +45,7 @@ def make_served(deployment: int = DEPLOYMENT, *, weight: int = 100, region: str 
         max_context_tokens=128,
         embedding_dimensions=None,
         renderer=tiny_renderer(),
+        dedicated_to=dedicated_to,
     )
 
 

@@ -18,6 +18,7 @@ from inference.actions import notify_registry_changed
 from inference.errors import ModelNotFound
 from inference.models import Deployment, Model, ModelAlias, ModelVersion
 from inference.registry import ModelEntry, Registry, Snapshot
+from tests.cast import build_cast
 from tests.inference.callers import eventually, make_served
 from tests.inference.tiny_models import write_tiny_model
 from tests.tenants.database import in_thread, watched_queries
@@ -63,6 +64,51 @@ def test_an_organization_stays_where_it_is_and_may_fall_back_on_the_others(
     # Where no deployment has any weight, weights decide nothing and all may answer.
     assert {each.deployment for each in resolved} == with_weight or not with_weight
     assert len(resolved) == len({each.deployment for each in resolved}) > 0
+
+
+dedications = st.lists(
+    st.tuples(st.integers(0, 100), st.sampled_from([None, 1, 2])), min_size=1, max_size=6
+)
+
+
+@given(dedications, st.integers(1, 3))
+def test_a_deployment_that_is_kept_for_somebody_serves_nobody_else(
+    deployments: list[tuple[int, int | None]], organization: int
+) -> None:
+    served = ModelEntry(
+        "tiny", "chat", "sluice", 0, None,
+        tuple(
+            make_served(index, weight=weight, dedicated_to=owner)
+            for index, (weight, owner) in enumerate(deployments)
+        ),
+    )  # fmt: skip
+    resolved = Snapshot().resolve(served, organization)
+
+    owners = [each.dedicated_to for each in resolved]
+    assert set(owners) <= {None, organization}
+    # Its own lead, whatever their weight, and none of them is left out.
+    own = [index for index, (_, owner) in enumerate(deployments) if owner == organization]
+    assert [each.deployment for each in resolved][: len(own)] == own
+    assert (resolved == []) == (not Snapshot().usable(served, organization))
+
+
+def test_what_is_kept_for_others_moves_nobody_between_the_shared_ones() -> None:
+    """Weights split the shared deployments alike, with and without a customer's own."""
+    shared = entry(70, 30)
+    extended = ModelEntry(
+        "tiny", "chat", "sluice", 0, None,
+        (*shared.deployments, make_served(9, weight=100, dedicated_to=10**6)),
+    )  # fmt: skip
+    for organization in range(1, 500):
+        assert Snapshot().resolve(shared, organization) == Snapshot().resolve(
+            extended, organization
+        )
+
+
+def test_a_model_knows_its_names() -> None:
+    snapshot = Snapshot({"tiny": entry(1)}, {"gpt-4o": "tiny", "small": "tiny", "other": "big"})
+
+    assert snapshot.names_of(snapshot.models["tiny"]) == ["tiny", "gpt-4o", "small"]
 
 
 # --- Reading the rows ----------------------------------------------------------------------
@@ -111,6 +157,22 @@ async def test_a_snapshot_is_complete_and_resolving_asks_the_database_nothing(st
     assert statements == []
     assert (served.deployment, served.name, served.version_label) == (row.pk, "tiny-1", "tiny@1")
     assert (served.region, served.batching_profile, served.traffic_weight) == ("eu", "cost", 7)
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_whom_a_deployment_is_kept_for_is_read_with_it(store: Path) -> None:
+    def arrange() -> int:
+        cast = build_cast()
+        deploy(store, "shared")
+        deploy(store, "kept", dedicated_to=cast.organization)
+        return int(cast.organization.pk)
+
+    organization = await in_thread(arrange)
+    snapshot = await refreshed()
+
+    assert snapshot.models["shared"].deployments[0].dedicated_to is None
+    assert snapshot.models["kept"].deployments[0].dedicated_to == organization
+    assert snapshot.resolve(snapshot.models["kept"], organization + 1) == []
 
 
 @pytest.mark.django_db(transaction=True)
