@@ -105,7 +105,9 @@ class ProviderForm(forms.Form):
         "that a domain is yours.",
         widget=forms.Textarea(attrs={"rows": 2, "spellcheck": "false"}),
     )
-    default_role = forms.ChoiceField(label="Role of people who join by it")
+    default_role = forms.ChoiceField(
+        label="Role of people who join by it", initial=Role.DEVELOPER.value
+    )
     is_enabled = forms.BooleanField(label="People can log in by it", required=False)
     is_enforced = forms.BooleanField(
         label="Addresses of its verified domains can log in by no other way", required=False

@@ -116,7 +116,7 @@ of_settings = [
     path("settings/", organization.organization_settings, name="settings"),
     path(
         "settings/second-factor/",
-        organization.require_second_factor,
+        limited("second-factor-rule", organization.require_second_factor),
         name="settings_second_factor",
     ),
     path("settings/admin-keys/", admin_keys.list_admin_keys, name="admin_keys"),

@@ -89,6 +89,9 @@ LIMITS: dict[str, tuple[Limit, ...]] = {
     "second-factor-change": (
         Limit("user", "30/1h", "Setting one up takes a few tries; each change sends a mail."),
     ),
+    "second-factor-rule": (
+        Limit("user", "20/1h", "It shuts members out; nobody changes it often."),
+    ),
     "passkey-log-in": (
         Limit("address", "30/5m", "There is nothing to guess; this bounds the noise."),
     ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from urllib.parse import urlsplit
 
 from allauth.account.authentication import get_authentication_records
@@ -17,14 +18,19 @@ from allauth.mfa.totp.internal.auth import (
 )
 from allauth.mfa.utils import decrypt as decrypt_factor
 from django.conf import settings
+from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.http import HttpRequest
+from redis.exceptions import RedisError
 
 from portal.single_sign_on import FACTOR_OF_PROVIDER
 from tenants.encryption import decrypt, encrypt
 from tenants.models import Organization, User
 
+log = logging.getLogger("portal.second_factor")
+
 PURPOSE = "second-factor"
+UNCHECKED = "Codes cannot be checked at the moment. Please try again, or use a passkey."
 
 
 class MfaAdapter(DefaultMFAAdapter):
@@ -72,7 +78,12 @@ class _EachCodeOnce:
     authenticator: Authenticator
 
     def clean_code(self) -> str:
-        code: str = super().clean_code()  # type: ignore[misc]
+        try:
+            code: str = super().clean_code()  # type: ignore[misc]
+        except RedisError as error:
+            # allauth's memory of codes; without it nobody is let in, but told why.
+            log.warning("second factor not checked", exc_info=True)
+            raise ValidationError(UNCHECKED) from error
         is_totp = self.authenticator.type == Authenticator.Type.TOTP
         if is_totp and not claim_totp_code(self.authenticator, code):
             raise get_mfa_adapter().validation_error("incorrect_code")

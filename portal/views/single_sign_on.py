@@ -19,6 +19,7 @@ from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 from lxml.etree import LxmlError
 from onelogin.saml2.settings import OneLogin_Saml2_Settings
+from redis.exceptions import RedisError
 from requests import RequestException
 
 from portal import account_audit, single_sign_on
@@ -34,6 +35,7 @@ NOT_FOUND = "There is no single sign-on under this name. Check it, or ask your a
 UNREACHABLE = "Your organization’s provider does not answer. Please try again in a moment."
 MALFORMED = "Your provider’s answer could not be read. Ask your administrator."
 NOT_OURS = "This log-in was not started here, took too long, or was used before."
+NOT_CHECKED = "Single sign-on cannot be checked at the moment. Please try again."
 LARGEST_SAML_ANSWER = 256 * 1024
 
 
@@ -108,6 +110,10 @@ def saml_finish(request: HttpRequest, organization_slug: str) -> HttpResponseBas
     except (LxmlError, KeyError, TypeError, ValueError):
         log.warning("SAML answer unreadable", exc_info=True)
         return _refuse(request, organization_slug, MALFORMED)
+    except RedisError:
+        # What remembers used assertions is away; without it none is taken.
+        log.warning("SAML answer not checked", exc_info=True)
+        return _refuse(request, organization_slug, NOT_CHECKED)
     return response
 
 

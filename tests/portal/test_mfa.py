@@ -8,11 +8,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from allauth.core import context
 from allauth.mfa.models import Authenticator
 from allauth.mfa.totp.internal.auth import TOTP, format_hotp_value, generate_totp_secret, hotp_value
+from allauth.mfa.webauthn.internal.auth import get_server
 from django.core import mail
 from django.core.cache import cache
 from django.test import Client
+from redis.exceptions import RedisError
 
 from portal import second_factor
 from tenants.models import AuditEvent, Membership, Organization, User
@@ -279,3 +282,33 @@ def test_other_organizations_and_keys_are_not_affected(cast: Cast, strict: Organ
 def test_a_stranger_does_not_learn_that_it_is_required(cast: Cast, strict: Organization) -> None:
     for path in (f"/o/{strict.public_id}/", f"/o/{strict.public_id}/second-factor/"):
         assert log_in(cast.stranger).get(path).status_code == 404
+
+
+# --- Passkeys: whose they are ----------------------------------------------------------------
+
+
+def test_in_production_passkeys_belong_to_the_public_address(settings: Any, rf: Any) -> None:
+    settings.SLUICE_ENV = "production"
+    settings.SLUICE_URL = "https://sluice.example"
+    settings.MFA_WEBAUTHN_ALLOW_INSECURE_ORIGIN = False
+    with context.request_context(rf.get("/", headers={"host": "another.example"})):
+        server = get_server()
+    assert server.rp.id == "sluice.example"
+    assert server._verify("https://sluice.example")
+    for origin in ("http://sluice.example", "https://evil.example", "https://sluice.example.evil"):
+        assert not server._verify(origin), origin
+
+
+def test_codes_are_not_taken_while_redis_is_down(
+    cast: Cast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = enrol(cast.owner)
+    client, _ = by_password(cast.owner)
+
+    def away(*args: Any, **kwargs: Any) -> None:
+        raise RedisError("away")
+
+    monkeypatch.setattr("allauth.mfa.totp.internal.auth.cache.add", away)
+    page = client.post("/accounts/second-factor/", {"code": code_of(secret)})
+    assert "cannot be checked at the moment" in page.content.decode()
+    assert not is_logged_in(client)

@@ -72,6 +72,11 @@ def test_saml_asks_for_its_own_fields(cast: Cast) -> None:
     assert "Signing certificate" in page and "Client secret" not in page
 
 
+def test_a_new_provider_proposes_a_modest_role(cast: Cast) -> None:
+    page = log_in(cast.owner).get(path_of(cast, "new/")).content.decode()
+    assert '<option value="developer" selected>' in page
+
+
 @pytest.mark.parametrize("name", ["member", "billing", "viewer"])
 def test_others_may_not(cast: Cast, name: str) -> None:
     make(cast)

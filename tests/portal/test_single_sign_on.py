@@ -10,7 +10,13 @@ from urllib.parse import urlencode
 
 import pytest
 from allauth.account.models import EmailAddress
-from allauth.mfa.totp.internal.auth import TOTP, generate_totp_secret
+from allauth.mfa.totp.internal.auth import (
+    TOTP,
+    format_hotp_value,
+    generate_totp_secret,
+    hotp_value,
+    yield_hotp_counters_from_time,
+)
 from allauth.socialaccount.models import SocialAccount, SocialApp, SocialToken
 from django.core import mail
 from django.test import Client
@@ -463,3 +469,39 @@ def test_single_sign_on_works_where_addresses_must_be_confirmed(
     come_by(client, idp, "hire@acme.test")
     assert is_logged_in(client)
     assert EmailAddress.objects.get(email="hire@acme.test").verified
+
+
+@pytest.mark.parametrize(
+    ("methods", "opens"), [(["pwd", "mfa"], True), (["pwd"], False), (None, False)]
+)
+def test_a_second_factor_that_the_provider_asked_for_counts_here_only(
+    cast: Cast, idp: OidcServer, methods: Any, opens: bool
+) -> None:
+    make_provider(cast, idp)
+    for organization in (cast.organization, cast.other_organization):
+        organization.requires_mfa = True
+        organization.save()
+    client = Client()
+    come_by(client, idp, "hire@acme.test", **({"amr": methods} if methods else {}))
+    user = User.objects.get(email="hire@acme.test")
+    Membership.objects.create(organization=cast.other_organization, user=user, role=Role.VIEWER)
+    status = client.get(f"/o/{cast.organization.public_id}/").status_code
+    assert status == (200 if opens else 302)
+    assert client.get(f"/o/{cast.other_organization.public_id}/").status_code == 302
+
+
+def test_one_s_own_second_factor_is_asked_for_on_the_way(cast: Cast, idp: OidcServer) -> None:
+    """The pending log-in finds its provider again, though client ids are not unique."""
+    make_provider(cast, idp)
+    hire = make_person("hire@acme.test")
+    EmailAddress.objects.create(user=hire, email=hire.email, primary=True, verified=True)
+    secret = generate_totp_secret()
+    TOTP.activate(hire, secret)
+    client = Client()
+    assert come_by(client, idp, "hire@acme.test")["Location"] == "/accounts/second-factor/"
+    assert not is_logged_in(client)
+    assert not Membership.objects.filter(user=hire).exists(), "not before the log-in is complete"
+    code = format_hotp_value(hotp_value(secret, next(yield_hotp_counters_from_time())))
+    client.post("/accounts/second-factor/", {"code": code})
+    assert is_logged_in(client)
+    assert Membership.objects.get(user=hire).organization == cast.organization
