@@ -98,7 +98,8 @@ def record_refused_provider(request: HttpRequest, provider: IdentityProvider, re
 def _write(organizations: list[Organization], event: dict[str, Any]) -> None:
     if not organizations:
         audit.record_event(**event)
-    for organization in organizations:
+    # Each chain is locked until the end: in one order, so that no two wait in a circle.
+    for organization in sorted(organizations, key=lambda each: each.pk):
         with scope.for_organization(organization.pk):
             audit.record_event(organization=organization, **event)
 
