@@ -34,3 +34,10 @@ def get_undeployed_versions() -> QuerySet[ModelVersion]:
         .order_by("model__name", "-created_at", "-pk")
         .distinct("model__name")
     )
+
+
+def get_model_names() -> list[str]:
+    """Public names of the models that clients may ask for, for lists to choose from."""
+    return list(
+        Model.objects.filter(is_enabled=True).order_by("name").values_list("name", flat=True)
+    )

@@ -36,7 +36,7 @@ class AuditFilter(forms.Form):
         max_length=254,
         widget=forms.TextInput(
             attrs={
-                "placeholder": "E-mail, key ID or “staff”",
+                "placeholder": "E-mail or ID",
                 "autocomplete": "off",
                 "list": "actors",
             }
@@ -47,7 +47,7 @@ class AuditFilter(forms.Form):
         label="Object",
         required=False,
         max_length=60,
-        widget=forms.TextInput(attrs={"placeholder": "ID, as key_…", "autocomplete": "off"}),
+        widget=forms.TextInput(attrs={"placeholder": "ID", "autocomplete": "off"}),
     )
     project = forms.ChoiceField(label="Project", required=False)
     since = _day("From")

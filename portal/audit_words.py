@@ -95,7 +95,8 @@ _PAGES = {
     "group": "group",
     "role": "role",
 }
-_NAMES = ("name", "email", "model", "slug")
+_NAMES = ("name", "email")
+_KINDS = {"api_key": "API key", "user": "person", "invite": "invitation"}
 
 
 @dataclass(frozen=True)
@@ -116,15 +117,16 @@ class AuditLine:
     changes: tuple[Change, ...]
 
 
-def describe(event: AuditEvent, organization_id: str) -> AuditLine:
+def describe(event: AuditEvent, organization_id: str, names: Mapping[str, str]) -> AuditLine:
+    """``names`` are those of today; an event that tells its object's name is believed first."""
     page = _PAGES.get(event.object_type)
     has_page = page is not None and event.object_id and not event.action.endswith(".deleted")
     return AuditLine(
         event=event,
         action=words_for(event.action),
         actor=actor_of(event)[1],
-        object_type=event.object_type.replace("_", " "),
-        object_name=_name(event.after) or _name(event.before),
+        object_type=_KINDS.get(event.object_type, event.object_type.replace("_", " ")),
+        object_name=_own_name(event) or names.get(event.object_id, ""),
         object_url=reverse(page, args=[organization_id, event.object_id]) if has_page else "",
         changes=changes(event.before, event.after),
     )
@@ -142,8 +144,16 @@ def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[Change
     return tuple(change for change in found if change.before != change.after)
 
 
-def _name(told: Mapping[str, Any]) -> str:
-    return next((str(told[name]) for name in _NAMES if told.get(name)), "")
+def _own_name(event: AuditEvent) -> str:
+    """Only of events about the object itself: a passkey's name is not its owner's."""
+    if event.object_type == "user" and not event.action.startswith("member."):
+        return ""
+    told = (*_names(event.after), *_names(event.before))
+    return next(iter(told), "")
+
+
+def _names(told: Mapping[str, Any]) -> list[str]:
+    return [str(told[name]) for name in _NAMES if told.get(name)]
 
 
 def _text(value: Any) -> str:

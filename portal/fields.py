@@ -30,7 +30,7 @@ class DollarsField(forms.DecimalField):
 
     def __init__(self, **kwargs: Any):
         attrs = {"inputmode": "decimal", "placeholder": "No budget", "autocomplete": "off"}
-        defaults = {
+        defaults: dict[str, Any] = {
             "required": False,
             "min_value": Decimal(0),
             "max_digits": 15,
@@ -39,7 +39,7 @@ class DollarsField(forms.DecimalField):
         }
         super().__init__(**(defaults | kwargs))
 
-    def to_python(self, value: Any) -> Decimal | None:
+    def to_python(self, value: Any) -> Decimal | None:  # type: ignore[override]
         return super().to_python(value.strip().removeprefix("$") if value else None)
 
     def clean(self, value: Any) -> int | None:
@@ -59,9 +59,12 @@ class NetworksField(forms.CharField):
 
     def __init__(self, **kwargs: Any):
         attrs = {"rows": 3, "spellcheck": "false", "placeholder": "203.0.113.0/24"}
-        super().__init__(
-            **({"required": False, "max_length": 6_000, "widget": forms.Textarea(attrs)} | kwargs)
-        )
+        defaults: dict[str, Any] = {
+            "required": False,
+            "max_length": 6_000,
+            "widget": forms.Textarea(attrs),
+        }
+        super().__init__(**(defaults | kwargs))
 
     def clean(self, value: Any) -> tuple[str, ...]:  # type: ignore[override]
         lines = [line.strip() for line in super().clean(value).splitlines() if line.strip()]
@@ -128,7 +131,8 @@ class ModelsField(forms.MultipleChoiceField):
     """Public names of models; names that the registry lost stay choosable while they are set."""
 
     def __init__(self, **kwargs: Any):
-        super().__init__(**({"required": False, "widget": forms.CheckboxSelectMultiple} | kwargs))
+        defaults: dict[str, Any] = {"required": False, "widget": forms.CheckboxSelectMultiple}
+        super().__init__(**(defaults | kwargs))
 
     def offer(self, registered: list[str], current: list[str]) -> None:
         lost = [name for name in current if name not in registered]

@@ -2,32 +2,21 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
 from typing import Any
 
+from allauth.account.adapter import get_adapter
 from allauth.account.forms import SignupForm as AllauthSignupForm
+from allauth.core import context
 from django import forms
 from django.contrib import messages
-from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
-from django.utils import timezone
 
+from portal import invited
+from portal.fields import NameField
 from tenants import actions
-from tenants.models import Organization, Project, ScreeningPolicy, User
-
-
-class NameField(forms.CharField):
-    """One printable line of at most 120 characters, as the tenants room asks."""
-
-    def __init__(self, **kwargs: Any):
-        super().__init__(**({"max_length": 120, "strip": True} | kwargs))
-
-    def validate(self, value: str) -> None:
-        super().validate(value)
-        if not value.isprintable():
-            raise ValidationError("Use printable characters only.", code="unprintable")
+from tenants.models import Organization, ScreeningPolicy, User
 
 
 class SignupForm(AllauthSignupForm):  # type: ignore[misc]
@@ -40,14 +29,39 @@ class SignupForm(AllauthSignupForm):  # type: ignore[misc]
     )
     field_order = ("email", "organization", "password1", "password2")
 
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self.invitation = invited.invitation_of(context.request)
+        if self.invitation is not None:
+            # Whoever is invited joins that organization, by the address that was asked.
+            del self.fields["organization"]
+            self.fields["email"].initial = self.invitation.email
+            self.fields["email"].disabled = True
+
+    def get_initial_for_field(self, field: forms.Field, field_name: str) -> Any:
+        """``?email=`` in the address must not stand in for the invited one."""
+        if field_name == "email" and self.invitation is not None:
+            return self.invitation.email
+        return super().get_initial_for_field(field, field_name)
+
     @transaction.atomic
     def save(self, request: HttpRequest) -> User:
+        if self.invitation is not None:
+            return self._join(request)
         user: User = super().save(request)
         actions.create_organization(
             self.cleaned_data["organization"],
             acting_user=user,
             address=request.META.get("REMOTE_ADDR") or None,
         )
+        return user
+
+    def _join(self, request: HttpRequest) -> User:
+        """The link came by mail to this address, so it is confirmed with it."""
+        assert self.invitation is not None
+        get_adapter().stash_verified_email(request, self.invitation.email)
+        user: User = super().save(request)
+        invited.accept(request, user)
         return user
 
     def try_save(self, request: HttpRequest) -> tuple[User | None, HttpResponse | None]:
@@ -62,41 +76,6 @@ class SignupForm(AllauthSignupForm):  # type: ignore[misc]
 
 class OrganizationForm(forms.Form):
     name = NameField(label="Organization name")
-
-
-EXPIRIES: dict[str, tuple[str, timedelta | None]] = {
-    "": ("Never", None),
-    "7": ("In 7 days", timedelta(days=7)),
-    "30": ("In 30 days", timedelta(days=30)),
-    "90": ("In 90 days", timedelta(days=90)),
-    "365": ("In a year", timedelta(days=365)),
-}
-
-
-class KeyForm(forms.Form):
-    form_id = forms.CharField(max_length=200, widget=forms.HiddenInput)
-    name = NameField(
-        label="Name",
-        help_text="What will use it, for example “staging backend”.",
-        widget=forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false"}),
-    )
-    project = forms.ModelChoiceField(
-        queryset=Project.objects.none(), to_field_name="public_id", empty_label=None
-    )
-    expires = forms.ChoiceField(
-        label="Expires",
-        required=False,
-        choices=[(value, label) for value, (label, _) in EXPIRIES.items()],
-    )
-
-    def __init__(self, *args: Any, projects: Any, **kwargs: Any):
-        super().__init__(*args, **kwargs)
-        self.fields["project"].queryset = projects  # type: ignore[attr-defined]
-
-    @property
-    def expires_at(self) -> datetime | None:
-        lifetime = EXPIRIES[self.cleaned_data["expires"]][1]
-        return timezone.now() + lifetime if lifetime else None
 
 
 CACHE_TTLS = {

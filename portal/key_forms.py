@@ -228,7 +228,8 @@ class RotateForm(forms.Form):
 
     def __init__(self, *args: Any, key: ApiKey, **kwargs: Any):
         self.state = key.rotated_at.isoformat() if key.rotated_at else ""
-        super().__init__(*args, initial={"overlap": "86400", "seen": self.state}, **kwargs)
+        kwargs["initial"] = {"overlap": "86400", "seen": self.state}
+        super().__init__(*args, **kwargs)
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or self.cleaned_data

@@ -26,7 +26,8 @@ class RoleField(forms.ChoiceField):
     """Roles that the acting person may give, with what each allows."""
 
     def __init__(self, **kwargs: Any):
-        super().__init__(**({"label": "Role", "widget": forms.RadioSelect} | kwargs))
+        defaults: dict[str, Any] = {"label": "Role", "widget": forms.RadioSelect}
+        super().__init__(**(defaults | kwargs))
 
     def offer(self, roles: Iterable[str]) -> None:
         names = dict(Role.choices)

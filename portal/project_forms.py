@@ -28,8 +28,8 @@ class ProjectForm(ProjectNameForm):
     )
 
     def __init__(self, *args: Any, models: list[str], project: Project, **kwargs: Any):
-        initial = {name: getattr(project, name) for name in self.base_fields}
-        super().__init__(*args, initial=initial, **kwargs)
+        kwargs["initial"] = {name: getattr(project, name) for name in self.base_fields}
+        super().__init__(*args, **kwargs)
         for name in ("allowed_models", "denied_models"):
             field = self.fields[name]
             assert isinstance(field, ModelsField)

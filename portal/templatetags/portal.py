@@ -9,8 +9,13 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
+from portal.fields import BUDGET, BUDGET_LABEL, LIMITS
+from portal.permission_words import PERMISSION_LABELS, SCOPE_LABELS
+from portal.reach import reach_of
 from tenants import access
-from tenants.models import Membership
+from tenants.keys import PREFIXES
+from tenants.models import ApiKey, LimitFields, Membership
+from tenants.principal import Limits
 
 register = template.Library()
 
@@ -72,6 +77,55 @@ def ago(value: datetime | None, empty: str = "Never") -> SafeString | str:
 def may(membership: Membership, permission: str) -> bool:
     """Whether to offer a control; the view checks again."""
     return access.is_allowed(membership, permission)
+
+
+@register.filter
+def may_somewhere(membership: Membership, permission: str) -> bool:
+    """The same for what may be allowed in some projects only."""
+    return bool(reach_of(membership, permission))
+
+
+@register.filter
+def masked(key: ApiKey) -> str:
+    """As programs' people know it: its prefix and its last characters."""
+    return f"{PREFIXES[key.kind]}…{key.last_four}"
+
+
+@register.filter
+def key_summary(key: ApiKey) -> str:
+    """What a key may do, in a few words for a table."""
+    may = ", ".join(scope_label(name) for name in key.scopes) or "Everything"
+    held_to = [
+        words
+        for words, is_set in (
+            (_count(len(key.allowed_models), "model"), key.allowed_models),
+            (_count(len(key.allowed_networks), "network"), key.allowed_networks),
+            ("own limits", limits(key)),
+        )
+        if is_set
+    ]
+    return " · ".join([may, *held_to])
+
+
+def _count(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+@register.filter
+def scope_label(scope: str) -> str:
+    return SCOPE_LABELS.get(scope) or PERMISSION_LABELS.get(scope, scope)
+
+
+@register.filter
+def limits(row: LimitFields | Limits) -> list[tuple[str, str]]:
+    """The limits that a row sets, in words."""
+    found = [
+        (label, f"{getattr(row, name):,}")
+        for name, (label, _) in LIMITS.items()
+        if getattr(row, name) is not None
+    ]
+    budget = getattr(row, BUDGET)
+    return found if budget is None else [*found, (BUDGET_LABEL, micros(budget))]
 
 
 def _plural(count: int, unit: str) -> str:

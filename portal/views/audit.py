@@ -30,8 +30,11 @@ def audit_log(request: HttpRequest, membership: Membership) -> HttpResponse:
     form = _form(request, membership)
     is_asked_well = form.is_valid()
     listed = _page(request, membership, form)
+    names = selectors.get_object_names(
+        organization, ((event.object_type, event.object_id) for event in listed.rows)
+    )
     context = {
-        "lines": [describe(event, organization.public_id) for event in listed.rows],
+        "lines": [describe(event, organization.public_id, names) for event in listed.rows],
         "form": form,
         "is_filtered": bool(form.chosen),
         "query": query_of(form.chosen),

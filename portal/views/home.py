@@ -21,7 +21,8 @@ from billing import selectors as billing
 from inference import selectors as inference
 from portal.context import THEMES
 from portal.form_ids import new_key_form_id
-from portal.forms import KeyForm, OrganizationForm
+from portal.forms import OrganizationForm
+from portal.key_forms import KeyForm
 from portal.pages import (
     LAST_ORGANIZATION,
     address_of,
@@ -64,6 +65,7 @@ def overview(request: HttpRequest, membership: Membership) -> HttpResponse:
         context["month_tokens"] = summary.prompt_tokens + summary.completion_tokens
     else:
         context["form"] = KeyForm(
+            models=[],
             projects=selectors.get_projects(organization),
             initial={
                 "name": "My first key",

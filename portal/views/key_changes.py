@@ -36,7 +36,7 @@ def edit_key(request: HttpRequest, membership: Membership, key_id: str) -> HttpR
     form = _edit_form(membership, key, *([request.POST] if request.method == "POST" else []))
     if form.is_valid():
         try:
-            actions.update_api_key(
+            key = actions.update_api_key(
                 key,
                 name=form.cleaned_data["name"],
                 terms=form.terms,

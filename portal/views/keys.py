@@ -1,57 +1,145 @@
-"""API keys: listed, created (their secret shown once), revoked."""
+"""API keys of projects and service accounts: listed, looked at, created (secret shown once)."""
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.contrib import messages
 from django.core.paginator import Paginator
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import redirect
 from django.utils import timezone
 from django.views.decorators.debug import sensitive_variables
 from django.views.decorators.http import require_http_methods, require_safe
 
 from inference import selectors as inference
+from portal.fields import add_refusal
 from portal.form_ids import new_key_form_id, read_key_form_id
-from portal.forms import KeyForm
+from portal.key_forms import KeyFilter, KeyForm
+from portal.key_status import status_of
 from portal.pages import address_of, organization_page, render_page, user_of
+from portal.reach import Reach, check_reach, may_mint, reach_of
 from tenants import access, actions, selectors
 from tenants.errors import AlreadyDone, InvalidInput
-from tenants.models import Membership
+from tenants.models import ApiKey, Membership
 
 PAGE_SIZE = 50
 
 
 @require_safe
-@organization_page("usage.read")
+@organization_page("organization.read")
 def list_keys(request: HttpRequest, membership: Membership) -> HttpResponse:
-    keys = selectors.get_api_keys(membership.organization)
+    organization = membership.organization
+    reach = check_reach(membership, "key.read")
+    filters = KeyFilter(
+        request.GET, projects=list(selectors.get_projects(organization, projects=reach.only))
+    )
+    filters.is_valid()
+    chosen = {name: value for name, value in filters.cleaned_data.items() if value}
+    keys = selectors.get_api_keys(
+        organization,
+        projects=_chosen_projects(filters, chosen, reach),
+        state=chosen.get("state", ""),
+        search=chosen.get("q", ""),
+    )
+    page = Paginator(keys, PAGE_SIZE).get_page(request.GET.get("page"))
     context = {
-        "page": Paginator(keys, PAGE_SIZE).get_page(request.GET.get("page")),
-        "now": timezone.now(),
+        "page": page,
+        "rows": _rows(page.object_list),
+        "filters": filters,
+        "is_filtered": bool(chosen),
+        "query": query_of(chosen),
+        "may_create": bool(reach_of(membership, "key.create")),
     }
     return render_page(request, membership, "portal/keys.html", context, tab="keys")
 
 
+def _chosen_projects(
+    filters: KeyFilter, chosen: dict[str, Any], reach: Reach
+) -> frozenset[int] | None:
+    if "project" in chosen:
+        return frozenset({filters.projects[chosen["project"]]})
+    return reach.only
+
+
+def _rows(keys: Any) -> list[dict[str, Any]]:
+    now = timezone.now()
+    return [{"key": key, "status": status_of(key, now)} for key in keys]
+
+
+def query_of(chosen: dict[str, Any]) -> str:
+    """What a link to another page of the same list carries: ``a=1&b=2&``, or nothing."""
+    query = QueryDict(mutable=True)
+    query.update({name: str(value) for name, value in chosen.items()})
+    return f"{query.urlencode()}&" if chosen else ""
+
+
+@require_safe
+@organization_page("organization.read")
+def show_key(request: HttpRequest, membership: Membership, key_id: str) -> HttpResponse:
+    key = access_key(membership, key_id)
+    status = status_of(key, timezone.now())
+    is_admin = key.kind == ApiKey.Kind.ADMIN
+    stopper = "admin_key.manage" if is_admin else "key.revoke"
+    context = {
+        "key": key,
+        "status": status,
+        "may_change": status.can_change and may_mint(membership, key.kind, key.project),
+        "may_stop": status.can_change and access.is_allowed(membership, stopper, key.project),
+        "may_audit": access.is_allowed(membership, "audit.read"),
+    }
+    return render_page(request, membership, "portal/key.html", context, tab=tab_of(key))
+
+
+def access_key(membership: Membership, key_id: str) -> ApiKey:
+    """A key that this member may see; of one in another project they learn nothing."""
+    key = access.access_api_key(membership.organization, key_id)
+    permission = "admin_key.manage" if key.kind == ApiKey.Kind.ADMIN else "key.read"
+    access.check_permission(membership, permission, key.project)
+    return key
+
+
+def tab_of(key: ApiKey) -> str:
+    return "settings" if key.kind == ApiKey.Kind.ADMIN else "keys"
+
+
 @require_http_methods(["GET", "HEAD", "POST"])
-@organization_page("key.create")
+@organization_page("organization.read")
 def create_key(request: HttpRequest, membership: Membership) -> HttpResponse:
-    organization = membership.organization
-    projects = selectors.get_projects(organization)
+    reach = check_reach(membership, "key.create")
     if request.method == "POST":
-        form = KeyForm(request.POST, projects=projects)
+        form = _form(membership, reach, request.POST)
         if form.is_valid():
             return _create(request, membership, form)
     else:
-        initial = {"form_id": new_key_form_id(user_of(request), organization)}
-        form = KeyForm(projects=projects, initial=initial)
-    status = 400 if form.errors else 200
+        initial = {
+            "form_id": new_key_form_id(user_of(request), membership.organization),
+            "owner": request.GET.get("owner", ""),
+        }
+        form = _form(membership, reach, initial=initial)
+    return _show_form(request, membership, form)
+
+
+def _form(membership: Membership, reach: Reach, *args: Any, **kwargs: Any) -> KeyForm:
+    accounts = reach_of(membership, "service_account.manage")
+    organization = membership.organization
+    return KeyForm(
+        *args,
+        models=inference.get_model_names(),
+        projects=selectors.get_projects(organization, projects=reach.only),
+        accounts=selectors.get_service_account_choices(organization, projects=accounts.only),
+        **kwargs,
+    )
+
+
+def _show_form(request: HttpRequest, membership: Membership, form: KeyForm) -> HttpResponse:
     return render_page(
         request,
         membership,
         "portal/key_create.html",
         {"form": form},
         tab="keys",
-        status=status,
+        status=400 if form.errors else 200,
     )
 
 
@@ -66,36 +154,47 @@ def _create(request: HttpRequest, membership: Membership, form: KeyForm) -> Http
         return redirect("key_create", organization.public_id)
     try:
         key, secret = actions.create_api_key(
-            form.cleaned_data["project"],
+            form.cleaned_data["owner"],
             form.cleaned_data["name"],
             acting_user=user_of(request),
-            expires_at=form.expires_at,
+            terms=form.terms,
             public_id=public_id,
             address=address_of(request),
         )
     except AlreadyDone:
-        messages.warning(
-            request,
-            "This form was sent twice. Its key exists, and its secret was shown with the first "
-            "answer. If you did not copy it, revoke that key and create another.",
-        )
-        return redirect("keys", organization.public_id)
+        return sent_twice(request, "keys", organization.public_id)
+    except InvalidInput as error:
+        add_refusal(form, error.message, error.param)
+        return _show_form(request, membership, form)
+    return show_secret(request, membership, key, secret, status=201)
+
+
+def sent_twice(request: HttpRequest, back: str, organization_id: str) -> HttpResponse:
+    messages.warning(
+        request,
+        "This form was sent twice. Its key exists, and its secret was shown with the first "
+        "answer. If you did not copy it, revoke that key and create another.",
+    )
+    return redirect(back, organization_id)
+
+
+@sensitive_variables("secret")
+def show_secret(
+    request: HttpRequest,
+    membership: Membership,
+    key: ApiKey,
+    secret: str,
+    *,
+    is_rotated: bool = False,
+    status: int = 200,
+) -> HttpResponse:
     context = {
         "key": key,
         "secret": secret,
+        "is_rotated": is_rotated,
+        "now": timezone.now(),
         "model": inference.get_example_chat_model(),
     }
     return render_page(
-        request, membership, "portal/key_created.html", context, tab="keys", status=201
+        request, membership, "portal/key_created.html", context, tab=tab_of(key), status=status
     )
-
-
-@require_http_methods(["GET", "HEAD", "POST"])
-@organization_page("key.revoke")
-def revoke_key(request: HttpRequest, membership: Membership, key_id: str) -> HttpResponse:
-    key = access.access_api_key(membership.organization, key_id)
-    if request.method == "POST":
-        actions.revoke_api_key(key, acting_user=user_of(request), address=address_of(request))
-        messages.success(request, f"“{key.name}” is revoked. Programs that use it are refused now.")
-        return redirect("keys", membership.organization.public_id)
-    return render_page(request, membership, "portal/key_revoke.html", {"key": key}, tab="keys")

@@ -100,7 +100,7 @@ def _change_role(
         messages.info(request, "Nothing was changed.")
         return redirect("member", organization_id, member.user.public_id)
     try:
-        actions.change_member_role(
+        member = actions.change_member_role(
             member, role, actor=access.actor_of(membership), address=address_of(request)
         )
     except InvalidInput as error:

@@ -72,7 +72,7 @@ def change_member(
     if form.is_valid():
         role = form.cleaned_data["role"]
         _check_gives(membership, project, member.role, role)
-        actions.change_project_member(
+        member = actions.change_project_member(
             member, role, acting_user=user_of(request), address=address_of(request)
         )
         messages.success(request, f"{member.user.email} is {member.get_role_display()} now.")

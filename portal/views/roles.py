@@ -73,7 +73,7 @@ def edit_role(request: HttpRequest, membership: Membership, role_id: str) -> Htt
     _check_asked(membership, request)
     if form.is_valid():
         try:
-            actions.update_role(
+            role = actions.update_role(
                 role,
                 name=form.cleaned_data["name"],
                 given=form.cleaned_data["permissions"],

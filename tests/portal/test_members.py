@@ -79,7 +79,8 @@ def test_an_owner_changes_roles(cast: Cast) -> None:
     client = log_in(cast.owner)
     member = url(cast, f"members/{cast.viewer.public_id}/")
     assert "Looks and changes nothing" in client.get(member).content.decode()
-    assert client.post(member, {"role": "admin"}).status_code == 302
+    changed = client.post(member, {"role": "admin"}, follow=True).content.decode()
+    assert "viewer@example.com is Admin now" in changed
     assert role_of(cast, cast.viewer) == "admin"
     event = AuditEvent.objects.get(action="member.changed")
     assert (event.before, event.after) == ({"role": "viewer"}, {"role": "admin"})

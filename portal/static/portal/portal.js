@@ -70,6 +70,9 @@
     for (const form of document.forms) delete form.dataset.sent;
   });
 
+  // On a phone the tabs scroll, and the current one may lie beyond the edge.
+  document.querySelector(".tabs [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
+
   for (const toast of document.querySelectorAll(".toast.success, .toast.info")) {
     setTimeout(() => toast.remove(), 7000);
   }
