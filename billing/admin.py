@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from django.contrib import admin
+from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -12,6 +13,7 @@ from unfold.admin import TabularInline
 from unfold.decorators import display
 
 from billing.actions import notify_prices_changed
+from billing.buckets import COMPLETIONS, EMBEDDINGS
 from billing.credit_admin import CreditPages
 from billing.models import (
     LedgerEntry,
@@ -22,6 +24,8 @@ from billing.models import (
 )
 from billing.money import dollars
 from tenants.staff import AuditedAdmin, ReadOnlyAdmin
+
+ENDPOINTS = (*COMPLETIONS, *EMBEDDINGS)
 
 
 @admin.register(Price)
@@ -54,6 +58,18 @@ class PriceAdmin(AuditedAdmin):
         return dollars(price.output_micros_per_million)
 
 
+class EndpointFilter(admin.SimpleListFilter):
+    """Of what there is; Django's own filter would read every event to find that out."""
+
+    title = parameter_name = "endpoint"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [(path, path) for path in ENDPOINTS]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[UsageEvent]) -> Any:
+        return queryset.filter(endpoint=self.value()) if self.value() else queryset
+
+
 @admin.register(UsageEvent)
 class UsageEventAdmin(ReadOnlyAdmin):
     list_display = (
@@ -72,7 +88,7 @@ class UsageEventAdmin(ReadOnlyAdmin):
         ("started_at", admin.DateFieldListFilter),
         "status",
         "source",
-        "endpoint",
+        EndpointFilter,
     )
     # Exact, because the table is the largest one and only this column has an index.
     search_fields = ("request_id", "organization__public_id")
