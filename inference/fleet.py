@@ -65,6 +65,7 @@ class Fleet:
                 capacity=beat.capacity,
                 seen_at=now,
             )
+            _note_measured(view, beat)
             self.replicas[beat.replica] = view
             self._by_deployment.setdefault(beat.deployment, {})[beat.replica] = view
             self._on_change(view)
@@ -73,6 +74,7 @@ class Fleet:
         view.state, view.running, view.waiting = beat.state, beat.running, beat.waiting
         view.failures *= 0.5 ** ((now - view.seen_at) / FAILURE_HALF_LIFE_S)
         view.capacity, view.seen_at = beat.capacity, now
+        _note_measured(view, beat)
         if has_changed:
             self._on_change(view)
 
@@ -113,6 +115,11 @@ class Fleet:
                 position = messages[-1][0]
             if len(messages) < MOST_BEATS_READ:
                 self.heard_at = time.monotonic()
+
+
+def _note_measured(view: ReplicaView, beat: wire.Heartbeat) -> None:
+    view.prefill_tokens_per_s, view.decode_ms = beat.prefill_tokens_per_s, beat.decode_ms
+    view.kv_tokens, view.is_proven = beat.kv_tokens, beat.is_proven
 
 
 def _beat_of(fields: dict[bytes, bytes]) -> wire.Heartbeat | None:

@@ -48,6 +48,18 @@ UNSETTLED = Gauge("sluice_gateway_unsettled_requests", "Settlements waiting for 
 CACHE = Counter("sluice_response_cache_lookups", "Response cache look-ups", ["result"])
 BATCHES = Counter("sluice_gateway_batches", "Celery messages sent to replicas")
 BATCHED = Counter("sluice_gateway_batched_sequences", "Sequences in those messages")
+BATCH_SIZE = Histogram(
+    "sluice_gateway_batch_size",
+    "Sequences of one message",
+    ["profile"],
+    buckets=(1, 2, 4, 8, 16, 32, 64),
+)
+BATCH_WAIT = Histogram(
+    "sluice_gateway_batch_wait_seconds",
+    "How long the oldest sequence of a message waited for it to leave",
+    ["profile"],
+    buckets=(0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.2, 0.5, 1),
+)
 SCREENED = Counter("sluice_screened_texts", "Texts with a finding", ["category", "effect"])
 
 
@@ -71,3 +83,19 @@ def of_request(endpoint: str, model: str, error: str) -> RequestMetrics:
         TOKEN_USAGE.labels("input", model),
         TOKEN_USAGE.labels("output", model),
     )
+
+
+class BatchMetrics(NamedTuple):
+    size: Histogram
+    wait: Histogram
+
+    def observe(self, requests: int, waited_s: float) -> None:
+        BATCHES.inc()
+        BATCHED.inc(requests)
+        self.size.observe(requests)
+        self.wait.observe(waited_s)
+
+
+@lru_cache(maxsize=16)
+def of_batches(profile: str) -> BatchMetrics:
+    return BatchMetrics(BATCH_SIZE.labels(profile), BATCH_WAIT.labels(profile))

@@ -35,6 +35,11 @@ class ReplicaView:
     in_flight: int = 0  # sequences of this gateway on it
     failures: float = 0.0  # decaying count of recent errors
     relative_cost: float = 1.0  # 1 is the dearest of the fleet
+    # Measured by the replica; 0 is not known yet.
+    prefill_tokens_per_s: float = 0.0
+    decode_ms: float = 0.0
+    kv_tokens: int = 0
+    is_proven: bool = True  # a token came out of it lately
 
     @property
     def load(self) -> float:

@@ -19,7 +19,8 @@ from django.conf import settings
 from redis.exceptions import RedisError
 
 from inference import metrics, wire
-from inference.dispatch.publisher import Publisher
+from inference.dispatch.batching import Speed
+from inference.dispatch.publisher import BatchRecord, Publisher
 from inference.dispatch.senders import make_sender
 from inference.dispatch.sequence import Job, Sequence
 from inference.errors import (
@@ -94,7 +95,8 @@ class Dispatcher:
         self._mailbox_read_to: bytes | str = "0-0"
 
     async def start(self) -> None:
-        self._publisher = Publisher(make_sender(self._link), self._publish_failed)
+        sender = make_sender(self._link)
+        self._publisher = Publisher(sender, self._publish_failed, self._speed_of)
         await self._keep_mailbox()
         self._tasks = [
             asyncio.create_task(self._read_mailbox()),
@@ -114,6 +116,10 @@ class Dispatcher:
             log.info("dispatcher.mailbox_left", extra={"gateway": self.gateway})
         for link in (self._link, self._mailbox, self._heartbeats):
             await link.aclose()
+
+    @property
+    def recent_batches(self) -> list[BatchRecord]:
+        return list(self._publisher.recent)
 
     @property
     def in_flight(self) -> int:
@@ -143,6 +149,17 @@ class Dispatcher:
         if not sequence.is_done:
             self._abort(sequence)
         sequence.is_done = True
+
+    def _speed_of(self, name: str) -> Speed:
+        replica = self.fleet.replicas.get(name)
+        if replica is None:
+            return Speed()
+        return Speed(
+            replica.prefill_tokens_per_s,
+            replica.decode_ms / 1000,
+            replica.kv_tokens,
+            replica.load,
+        )
 
     # --- Placing ---------------------------------------------------------------------
 

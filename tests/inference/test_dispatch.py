@@ -93,6 +93,29 @@ async def test_submissions_that_come_while_one_is_published_leave_together(
     assert max(map(len, peer.messages)) == 8
 
 
+async def test_where_no_place_is_free_arrivals_wait_for_each_other(
+    dispatcher: Dispatcher, client: redis.asyncio.Redis
+) -> None:
+    async with Peer(client, "chat-1") as peer:
+        peer.running = 100  # of 64 places
+        await eventually(
+            lambda: (
+                "chat-1" in dispatcher.fleet.replicas
+                and dispatcher.fleet.replicas["chat-1"].running == 100
+            )
+        )
+        for _ in range(40):  # how fast they come must be learned first
+            dispatcher.submit(make_job())
+            await asyncio.sleep(0.005)
+        taken = 0
+        while taken < 40:
+            taken += len(await peer.take_batch())
+
+    assert max(map(len, peer.messages)) > 2
+    waits = [record.waited_s for record in dispatcher.recent_batches]
+    assert 0.01 < max(waits) < 0.2
+
+
 async def test_a_message_has_a_bound_of_tokens_too(
     dispatcher: Dispatcher, client: redis.asyncio.Redis
 ) -> None:
