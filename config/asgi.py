@@ -17,9 +17,10 @@ from channels.routing import URLRouter
 from django.urls import path
 
 import config.celery  # noqa: F401 - makes the Celery app current, for the dispatcher
-from api.asgi import is_token_path, token_path
+from api.asgi import is_management_path, is_token_path, token_path
 from api.gateway import Gateway, start_gateway
 from api.http import Receive, Scope, Send
+from api.management.edge import bounded
 from api.stream.consumer import StreamConsumer
 
 websocket_application = URLRouter([path("v1/stream", StreamConsumer.as_asgi())])
@@ -29,6 +30,8 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
     if scope["type"] == "http":
         if is_token_path(scope["path"]):
             await token_path(scope, receive, send)
+        elif is_management_path(scope["path"]):
+            await bounded(django_application, scope, receive, send)
         else:
             await django_application(scope, receive, send)  # type: ignore[arg-type]
     elif scope["type"] == "websocket":

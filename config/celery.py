@@ -78,6 +78,11 @@ def _configure() -> None:
                 "schedule": 30.0,
                 "options": {"expires": 60},
             },
+            "purge-idempotent-requests": {
+                "task": "tenants.purge_idempotent_requests",
+                "schedule": 600.0,
+                "options": {"expires": 600},
+            },
             "mirror-replicas": {
                 "task": "fleet.mirror_replicas",
                 "schedule": 5.0,

@@ -93,15 +93,15 @@ def read_body(request: HttpRequest, form: type[Body]) -> Body:
 def bounded_body(request: HttpRequest) -> bytes:
     declared = request.META.get("CONTENT_LENGTH") or ""
     if declared.isdigit() and int(declared) > MOST_BYTES:
-        raise _too_large()
+        raise too_large()
     body = request.read(MOST_BYTES + 1) if not hasattr(request, "_body") else request.body
     if len(body) > MOST_BYTES:
-        raise _too_large()
+        raise too_large()
     request._body = body
     return body
 
 
-def _too_large() -> BodyTooLarge:
+def too_large() -> BodyTooLarge:
     return BodyTooLarge(f"The request's body is larger than {MOST_BYTES} bytes.")
 
 

@@ -55,6 +55,9 @@ def test_first_run_makes_everything_once(state_dir: Path) -> None:
     assert staff.is_staff and staff.is_superuser
     mine, other = key_of(demo["OPENAI_API_KEY"]), key_of(demo["SLUICE_OTHER_API_KEY"])
     assert (mine.organization.name, other.organization.name) == ("Acme", "Globex")
+    admin, other_admin = key_of(demo["SLUICE_ADMIN_KEY"]), key_of(demo["SLUICE_OTHER_ADMIN_KEY"])
+    assert (admin.kind, admin.organization.name) == ("admin", "Acme")
+    assert (other_admin.kind, other_admin.organization.name) == ("admin", "Globex")
     assert set(Deployment.objects.values_list("name", flat=True)) == {
         "smollm2-135m-instruct",
         "all-minilm-l6-v2",
@@ -64,7 +67,7 @@ def test_first_run_makes_everything_once(state_dir: Path) -> None:
     again, said = create_demo(state_dir)
     assert again == demo
     assert "as it was" in said
-    assert (ApiKey.objects.count(), Organization.objects.count(), User.objects.count()) == (2, 2, 3)
+    assert (ApiKey.objects.count(), Organization.objects.count(), User.objects.count()) == (4, 2, 3)
     assert Price.objects.count() == 2
 
 
@@ -98,7 +101,9 @@ def test_lost_file_gets_new_secrets_and_old_keys_are_revoked(state_dir: Path) ->
     (state_dir / "demo.env").unlink()
     after, _ = create_demo(state_dir)
     assert User.objects.get(email=OWNER_EMAIL).check_password(after["SLUICE_OWNER_PASSWORD"])
-    for name in ("OPENAI_API_KEY", "SLUICE_OTHER_API_KEY"):
+    for name in (
+        "OPENAI_API_KEY", "SLUICE_OTHER_API_KEY", "SLUICE_ADMIN_KEY", "SLUICE_OTHER_ADMIN_KEY",
+    ):  # fmt: skip
         assert key_of(after[name]).is_live
         assert not key_of(before[name]).is_live
     assert Organization.objects.count() == 2
@@ -145,6 +150,15 @@ def test_other_organizations_key_in_the_file_is_not_taken(state_dir: Path) -> No
     )
     after, _ = create_demo(state_dir)
     assert key_of(after["OPENAI_API_KEY"]).organization.name == "Acme"
+
+
+def test_a_key_of_another_kind_in_the_file_is_not_taken(state_dir: Path) -> None:
+    before, _ = create_demo(state_dir)
+    path = state_dir / "demo.env"
+    path.write_text(path.read_text().replace(before["SLUICE_ADMIN_KEY"], before["OPENAI_API_KEY"]))
+    after, _ = create_demo(state_dir)
+    assert key_of(after["SLUICE_ADMIN_KEY"]).kind == "admin"
+    assert after["OPENAI_API_KEY"] == before["OPENAI_API_KEY"]
 
 
 def test_models_that_were_not_pulled_are_named(state_dir: Path) -> None:

@@ -85,6 +85,16 @@ class Platform:
         """A key of the second organization."""
         return self.demo["SLUICE_OTHER_API_KEY"]
 
+    def admin(self, key: str | None = None) -> Any:
+        """OpenAI's admin client, with the first organization's admin key unless another is given."""
+        client = openai.OpenAI(
+            base_url=f"{self.url}/v1",
+            api_key="unused",
+            admin_api_key=key or self.demo["SLUICE_ADMIN_KEY"],
+            max_retries=0,
+        )
+        return self._open.enter_context(client).admin.organization
+
     def openai(self, key: str | None = None) -> openai.OpenAI:
         client = openai.OpenAI(base_url=f"{self.url}/v1", api_key=key or self.key, max_retries=0)
         return self._open.enter_context(client)

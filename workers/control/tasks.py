@@ -15,6 +15,7 @@ from celery import shared_task
 from prometheus_client import Counter
 
 from billing.collector import collect_usage
+from tenants.idempotency import purge_requests
 
 logger = logging.getLogger(__name__)
 
@@ -62,3 +63,9 @@ def mirror_replicas() -> None:
         from inference.fleet import mirror_replicas as mirror
 
         mirror()
+
+
+@shared_task(name="tenants.purge_idempotent_requests", soft_time_limit=60, time_limit=75)
+def purge_idempotent_requests() -> None:
+    with logged_edge("tenants.purge_idempotent_requests"):
+        purge_requests()

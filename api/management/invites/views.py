@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 from django.db import transaction
 
 from api.management.invites.wire import Invite, NewInvite
@@ -38,7 +36,7 @@ class Invites(ManagementView):
         )
         # Robust: Django logs what the mail server says, and the invitation stands; inviting
         # the address again sends another link.
-        transaction.on_commit(partial(send_invitation, invitation, token), robust=True)
+        transaction.on_commit(lambda: send_invitation(invitation, token), robust=True)
         return Invite.of(invitation)
 
 

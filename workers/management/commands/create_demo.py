@@ -1,7 +1,7 @@
 """``manage.py create_demo``: something to try at once, and ``demo.env`` to try it with.
 
 Makes, once: what ``bootstrap`` makes for the default models, with their prices; two
-organizations with an owner and a key each; a staff user. Run again it repairs: whatever
+organizations with an owner, a key and an admin key each; a staff user. Run again it repairs: whatever
 ``demo.env`` says that no longer works (a fresh database, a revoked key, a changed
 password, a lost file) is made anew, and the rest is left as people changed it.
 """
@@ -62,6 +62,10 @@ class Command(BaseCommand):
         other_key = ensure_key(
             ensure_project(other, "Globex"), other, known.get("SLUICE_OTHER_API_KEY")
         )
+        admin_key, other_admin_key = (
+            ensure_admin_key(user, known.get(name))
+            for user, name in ((owner, "SLUICE_ADMIN_KEY"), (other, "SLUICE_OTHER_ADMIN_KEY"))
+        )
         values = {
             "SLUICE_URL": settings.SLUICE_URL,
             "OPENAI_BASE_URL": f"{settings.SLUICE_URL.rstrip('/')}/v1",
@@ -71,6 +75,8 @@ class Command(BaseCommand):
             "SLUICE_STAFF_EMAIL": STAFF_EMAIL,
             "SLUICE_STAFF_PASSWORD": staff_password,
             "SLUICE_OTHER_API_KEY": other_key,
+            "SLUICE_ADMIN_KEY": admin_key,
+            "SLUICE_OTHER_ADMIN_KEY": other_admin_key,
         }
         write_exports(path, values)
         renewed = [
@@ -156,17 +162,39 @@ def ensure_project(owner: User, name: str) -> Project:
 
 def ensure_key(project: Project, owner: User, text: str | None) -> str:
     """The text of a key of this organization that works: ``text`` if it does, else a new one."""
-    if text and works_for(text, project.organization):
+    organization = project.organization
+    if text and works_for(text, organization, ApiKey.Kind.PROJECT):
         return text
-    stale = ApiKey.objects.filter(organization=project.organization, name=KEY_NAME, revoked_at=None)
-    for key in stale:  # nobody has its text any more
-        revoke_api_key(key, acting_user=owner)
+    revoke_stale(organization, ApiKey.Kind.PROJECT, owner)
     return create_api_key(project, KEY_NAME, acting_user=owner)[1]
 
 
-def works_for(text: str, organization: Organization) -> bool:
+def ensure_admin_key(owner: User, text: str | None) -> str:
+    """The same of an admin key, of the organization that ``owner`` owns."""
+    organization = (
+        Membership.objects.filter(user=owner, role=Role.OWNER).order_by("pk")[0].organization
+    )
+    if text and works_for(text, organization, ApiKey.Kind.ADMIN):
+        return text
+    revoke_stale(organization, ApiKey.Kind.ADMIN, owner)
+    return create_api_key(organization, KEY_NAME, acting_user=owner)[1]
+
+
+def revoke_stale(organization: Organization, kind: str, owner: User) -> None:
+    """Earlier demo keys, whose text nobody has any more."""
+    stale = ApiKey.objects.filter(
+        organization=organization, kind=kind, name=KEY_NAME, revoked_at=None
+    )
+    for key in stale:
+        revoke_api_key(key, acting_user=owner)
+
+
+def works_for(text: str, organization: Organization, kind: str) -> bool:
     lookup = keys.lookup_of(text)
     if lookup is None:
         return False
     principal = get_principal(lookup, keys.digest(text, settings.API_KEY_PEPPER))
-    return principal is not None and principal.organization == organization.pk
+    return principal is not None and (principal.organization, principal.kind) == (
+        organization.pk,
+        kind,
+    )

@@ -1,0 +1,88 @@
+"""The OpenAPI document: every address is in it, and live answers are what it says."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import jsonschema
+import pytest
+from django.test import Client
+
+from api.management.schema import document
+from tests.api.test_matrix import (
+    ENDPOINTS,
+    Endpoint,
+    World,
+    body_of,
+    built,
+    ids_of,
+    send,
+    world,
+)
+
+__all__ = ["built", "world"]
+DOCUMENT: dict[str, Any] = json.loads(document())
+
+
+def operation_of(endpoint: Endpoint) -> dict[str, Any]:
+    path = "/" + re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", endpoint.route)
+    return DOCUMENT["paths"][path][endpoint.method.lower()]
+
+
+def check(answer: Any, schema: dict[str, Any]) -> None:
+    whole = {**schema, "components": DOCUMENT["components"]}
+    jsonschema.Draft202012Validator(whole).validate(answer)
+
+
+def test_every_address_is_in_the_document_and_no_other() -> None:
+    told = {
+        (method.upper(), path)
+        for path, operations in DOCUMENT["paths"].items()
+        for method in operations
+    }
+    served = {
+        (endpoint.method, "/" + re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", endpoint.route))
+        for endpoint in ENDPOINTS
+    }
+    assert told == served
+    names = [o["operationId"] for ops in DOCUMENT["paths"].values() for o in ops.values()]
+    assert len(set(names)) == len(names)
+
+
+def test_every_reference_leads_somewhere() -> None:
+    schemas = DOCUMENT["components"]["schemas"]
+    for name in set(re.findall(r'"#/components/schemas/([^"]+)"', json.dumps(DOCUMENT))):
+        assert name in schemas
+    jsonschema.Draft202012Validator.check_schema({"$defs": schemas})
+    assert DOCUMENT["openapi"].startswith("3.1")
+
+
+@pytest.mark.parametrize("endpoint", ENDPOINTS, ids=str)
+def test_live_answers_are_what_the_document_says(world: World, endpoint: Endpoint) -> None:
+    from inference.models import Model
+
+    Model.objects.create(name="some/model", kind="chat")
+    assert endpoint.operation is not None
+    operation = operation_of(endpoint)
+    assert endpoint.operation.permission in operation["description"] and operation["summary"]
+    body = body_of(endpoint, world.own)
+    if body is not None:
+        check(body, operation["requestBody"]["content"]["application/json"]["schema"])
+    for key in (world.cast.owner_admin_key, None):
+        response = send(endpoint, key, ids_of(endpoint, world.own), body)
+        answers = operation["responses"][str(response.status_code)]
+        check(response.json(), answers["content"]["application/json"]["schema"])
+
+
+def test_the_document_and_its_page_are_served(db: None) -> None:
+    served = Client().get("/v1/organization/openapi.json")
+    assert served.status_code == 200 and served.json() == DOCUMENT
+    page = Client().get("/docs/management/")
+    html = page.content.decode()
+    assert "/v1/organization/openapi.json" in html and "redoc.standalone.js" in html
+    policy = page.headers["Content-Security-Policy"]
+    assert "script-src 'self';" in policy and "http" not in policy
+    # Nothing inline that would run, nothing from elsewhere.
+    assert not re.search(r"<script(?![^>]*src=)", html) and "//" not in html.replace("://", "")
