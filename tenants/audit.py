@@ -48,6 +48,12 @@ def current_program() -> Program | None:
     return _program.get()
 
 
+def acting_key() -> ApiKey | None:
+    """The admin key with which a program acts right now."""
+    program = _program.get()
+    return program.key if program is not None else None
+
+
 # No RETURNING: the web role may add an event of no organization, but not read one.
 _INSERT = """
 INSERT INTO tenants_auditevent (

@@ -45,7 +45,7 @@ OF_ROLE: dict[str, frozenset[str]] = {
     Role.OWNER: ALL,
     # Everything but the money, and so nobody who may touch the money either.
     Role.ADMIN: ALL - {"billing.manage"},
-    Role.BILLING: READ | {"billing.read", "billing.manage", "audit.read"} - {"key.read"},
+    Role.BILLING: (READ - {"key.read"}) | {"billing.read", "billing.manage", "audit.read"},
     Role.DEVELOPER: READ | WORK,
     Role.VIEWER: READ,
 }

@@ -54,8 +54,8 @@ def invite_member(
     actor.check_gives(permissions.OF_ROLE[role])
     if organization.is_suspended:
         raise OrganizationSuspended("This organization is suspended; it cannot invite anybody.")
-    chosen = _checked_projects(organization, projects or [])
-    _check_new(organization, email)
+    chosen = _checked_projects(organization, projects or [], actor)
+    replaced = _withdraw_open(organization, email)
     token = identifiers.random_text(TOKEN_LENGTH)
     try:
         with transaction.atomic():
@@ -70,19 +70,22 @@ def invite_member(
             )
     except IntegrityError as error:  # two at once: the other one stands
         raise InvalidInput("This address is being invited already.", param="email") from error
-    _record(invitation, "invite.sent", actor.user, address, {"email": email, "role": role})
+    after = {"email": email, "role": role, "projects": chosen, "replaced": replaced}
+    _record(invitation, "invite.sent", actor.user, address, after)
     return invitation, token
 
 
-def _check_new(organization: Organization, email: str) -> None:
+def _withdraw_open(organization: Organization, email: str) -> int:
+    """How many invitations the new one stands in place of."""
     if Membership.objects.filter(organization=organization, user__email=email).exists():
         raise InvalidInput("This person is a member already.", param="email")
     pending = Invitation.objects.filter(
         organization=organization, accepted_at=None, revoked_at=None
     )
-    pending.filter(email=email).update(revoked_at=timezone.now())
+    replaced = pending.filter(email=email).update(revoked_at=timezone.now())
     if pending.filter(expires_at__gt=timezone.now()).count() >= MOST_PENDING:
         raise InvalidInput(f"At most {MOST_PENDING} invitations can be open.", param="email")
+    return replaced
 
 
 def _checked_email(email: str) -> str:
@@ -97,16 +100,17 @@ def _checked_email(email: str) -> str:
 
 
 def _checked_projects(
-    organization: Organization, projects: list[dict[str, str]]
+    organization: Organization, projects: list[dict[str, str]], actor: access.Actor
 ) -> list[dict[str, str]]:
     if len(projects) > MOST_PROJECTS:
         raise InvalidInput(f"At most {MOST_PROJECTS} projects.", param="projects")
     for entry in projects:
-        access.access_project(organization, str(entry.get("id", "")))
+        project = access.access_project(organization, str(entry.get("id", "")))
         if entry.get("role") not in ProjectRole.values:
             raise InvalidInput(
                 f"A project role is one of {', '.join(ProjectRole.values)}.", param="projects"
             )
+        actor.check_gives(permissions.OF_PROJECT_ROLE[entry["role"]], project)
     return [{"id": entry["id"], "role": entry["role"]} for entry in projects]
 
 

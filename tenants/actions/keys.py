@@ -11,7 +11,8 @@ from django.conf import settings
 from django.db import connection, transaction
 from django.utils import timezone
 
-from tenants import audit, identifiers, keys, networks, permissions
+from tenants import audit, identifiers, keys, locks, networks, permissions
+from tenants.actions.giving import check_gives
 from tenants.actions.names import checked_name
 from tenants.actions.notices import notify_change
 from tenants.actions.projects import LIMIT_NAMES, checked_limit, checked_model_names
@@ -48,8 +49,7 @@ def create_api_key(
     """A new key and its secret's text, which nothing can show again.
 
     Of a project, of a service account, or an organization's admin key; for the last
-    ``terms.scopes`` are permissions, and the caller has checked that the acting
-    person has them. With a ``public_id`` minted beforehand the call is idempotent:
+    ``terms.scopes`` are permissions, which who acts must have. With a ``public_id`` minted beforehand the call is idempotent:
     the second one raises ``AlreadyDone`` and creates nothing, however close it came.
     """
     name, terms = checked_name(name), terms or KeyTerms(expires_at=expires_at)
@@ -58,6 +58,8 @@ def create_api_key(
     if organization.is_suspended:
         raise OrganizationSuspended("This organization is suspended; it cannot create keys.")
     checked = _checked_terms(place["kind"], terms)
+    if place["kind"] == ApiKey.Kind.ADMIN:
+        check_gives(organization, _held_by(checked["scopes"]), acting_user=acting_user)
     secret = keys.new_secret(settings.API_KEY_PEPPER, place["kind"])
     program = audit.current_program()
     # What a program makes is its creator's, and ends when they leave, as the program does.
@@ -79,16 +81,34 @@ def create_api_key(
 def _place_of(owner: Project | ServiceAccount | Organization) -> dict[str, Any]:
     if isinstance(owner, Organization):
         return {"kind": ApiKey.Kind.ADMIN, "organization": owner, "project": None}
-    if isinstance(owner, ServiceAccount):
-        return {
-            "kind": ApiKey.Kind.SERVICE_ACCOUNT,
-            "organization": owner.organization,
-            "project": owner.project,
-            "service_account": owner,
-        }
-    if owner.archived_at is not None:
+    if isinstance(owner, Project):
+        _check_not_archived(owner)
+        return {"kind": ApiKey.Kind.PROJECT, "organization": owner.organization, "project": owner}
+    account = locks.lock_service_account(owner)
+    _check_not_archived(account.project)
+    return {
+        "kind": ApiKey.Kind.SERVICE_ACCOUNT,
+        "organization": account.organization,
+        "project": account.project,
+        "service_account": account,
+    }
+
+
+def _check_not_archived(project: Project) -> None:
+    if project.archived_at is not None:
         raise InvalidInput("This project is archived.", param="project")
-    return {"kind": ApiKey.Kind.PROJECT, "organization": owner.organization, "project": owner}
+
+
+def _held_by(scopes: list[str]) -> frozenset[str]:
+    """The permissions of an admin key; without scopes it has every one."""
+    return frozenset(scopes) if scopes else permissions.ALL
+
+
+def _check_may_hold(key: ApiKey, scopes: list[str], acting_user: User | None) -> None:
+    """Whoever changes an admin key, or is shown its new secret, must have what it may do."""
+    if key.kind == ApiKey.Kind.ADMIN:
+        held = _held_by(key.scopes) | _held_by(scopes)
+        check_gives(key.organization, held & permissions.ALL, acting_user=acting_user)
 
 
 def _stored(secret: keys.NewSecret) -> dict[str, Any]:
@@ -112,12 +132,14 @@ def update_api_key(
     changes: dict[str, Any] = {} if terms is None else _checked_terms(key.kind, terms)
     if name is not None:
         changes["name"] = checked_name(name)
+    _check_may_hold(key, changes.get("scopes", key.scopes), acting_user)
     before = {field: getattr(key, field) for field in changes}
-    for field_name, value in changes.items():
+    changed = dict(changes)
+    if "expires_at" in changes and changes["expires_at"] != key.expires_at:
+        changed["expiry_warned_at"] = None  # its people hear of the new end as well
+    for field_name, value in changed.items():
         setattr(key, field_name, value)
-    if "expires_at" in changes:
-        key.expiry_warned_at = None
-    key.save(update_fields=[*changes, "expiry_warned_at"])
+    key.save(update_fields=list(changed))
     _record(
         key, "api_key.updated", acting_user, address, before=_told(before), after=_told(changes)
     )
@@ -139,6 +161,7 @@ def rotate_api_key(
     """
     if not timedelta(0) <= overlap <= LONGEST_OVERLAP:
         raise InvalidInput("An overlap lasts from 0 to 30 days.", param="overlap_seconds")
+    _check_may_hold(key, key.scopes, acting_user)
     secret = keys.new_secret(settings.API_KEY_PEPPER, key.kind)
     now = timezone.now()
     # Of two rotations at once the second would forget a secret that nobody was shown.
@@ -169,11 +192,13 @@ def set_api_key_suspended(
     address: str | None = None,
 ) -> ApiKey:
     """Refuse the key until it is restored."""
+    before = {"suspended": key.suspended_at is not None, "reason": key.suspended_reason}
     key.suspended_at = timezone.now() if suspended else None
     key.suspended_reason = reason[:200] if suspended else ""
     key.save(update_fields=["suspended_at", "suspended_reason"])
     action = "api_key.suspended" if suspended else "api_key.restored"
-    _record(key, action, acting_user, address, after={"reason": key.suspended_reason})
+    after = {"suspended": suspended, "reason": key.suspended_reason}
+    _record(key, action, acting_user, address, before=before, after=after)
     notify_change(key.organization_id)
     return key
 

@@ -59,7 +59,7 @@ def change_member_role(
 ) -> Membership:
     """Give a member another role; neither it nor the one before may exceed the actor's."""
     role = checked_role(role)
-    membership, owners = locks.lock_member_and_owners(membership)
+    owners = locks.lock_member_and_owners(membership)
     actor.check_gives(permissions.OF_ROLE[membership.role] | permissions.OF_ROLE[role])
     _check_an_owner_stays(membership, role, owners)
     before = {"role": membership.role}
@@ -86,7 +86,7 @@ def remove_member(
 
     Keys of service accounts stay; that is what those are for.
     """
-    membership, owners = locks.lock_member_and_owners(membership)
+    owners = locks.lock_member_and_owners(membership)
     if actor.user is None or actor.user.pk != membership.user_id:  # anybody may leave
         actor.check_gives(permissions.OF_ROLE[membership.role])
     _check_an_owner_stays(membership, "", owners)

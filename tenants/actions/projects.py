@@ -8,7 +8,8 @@ from typing import Any
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
-from tenants import audit
+from tenants import audit, permissions
+from tenants.actions.giving import check_gives
 from tenants.actions.names import checked_name
 from tenants.actions.notices import notify_change
 from tenants.errors import InvalidInput, NotFound
@@ -165,8 +166,9 @@ def add_project_member(
     acting_user: User | None,
     address: str | None = None,
 ) -> ProjectMembership:
-    """Give a member of the organization a role in the project."""
+    """Give a member of the organization a role in the project, of no more than one has."""
     role = _checked_role(role)
+    _check_gives(project, {role}, acting_user)
     if not Membership.objects.filter(organization=project.organization_id, user=user).exists():
         raise NotFound("No such user.", param="user_id")
     membership, is_new = ProjectMembership.objects.get_or_create(
@@ -187,8 +189,10 @@ def change_project_member(
     acting_user: User | None,
     address: str | None = None,
 ) -> ProjectMembership:
+    """Neither role may exceed what who acts has."""
     before = {"user": membership.user.public_id, "role": membership.role}
-    membership.role = _checked_role(role)
+    _check_gives(membership.project, {membership.role, _checked_role(role)}, acting_user)
+    membership.role = role
     membership.save(update_fields=["role"])
     after = {"user": membership.user.public_id, "role": membership.role}
     _record(
@@ -202,9 +206,17 @@ def change_project_member(
 def remove_project_member(
     membership: ProjectMembership, *, acting_user: User | None, address: str | None = None
 ) -> None:
+    """Anybody may leave; others are removed by who has what they had."""
     before = {"user": membership.user.public_id, "role": membership.role}
+    if acting_user is None or acting_user.pk != membership.user_id:
+        _check_gives(membership.project, {membership.role}, acting_user)
     _record(membership.project, "project_member.removed", acting_user, address, before=before)
     membership.delete()
+
+
+def _check_gives(project: Project, roles: set[str], acting_user: User | None) -> None:
+    given = frozenset().union(*(permissions.OF_PROJECT_ROLE[role] for role in roles))
+    check_gives(project.organization, given, project, acting_user=acting_user)
 
 
 def _checked_role(role: str) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 from django.db import IntegrityError, transaction
 
-from tenants import access, audit, permissions
+from tenants import access, audit, locks, permissions
 from tenants.actions.names import checked_name
 from tenants.errors import InvalidInput, NotFound
 from tenants.models import (
@@ -32,6 +32,8 @@ def create_role(
     address: str | None = None,
 ) -> CustomRole:
     """A role of the organization, or with ``project`` one for this project alone."""
+    if project is not None and project.organization_id != organization.pk:
+        raise NotFound("No such project.", param="project")
     chosen = _checked_permissions(given, project is not None)
     actor.check_gives(frozenset(chosen), project)
     try:
@@ -61,6 +63,7 @@ def update_role(
     address: str | None = None,
 ) -> CustomRole:
     """Change what is not None. Whoever has the role has it changed at once."""
+    locks.lock_custom_role(role)
     actor.check_gives(frozenset(role.permissions), role.project)
     before = {"name": role.name, "permissions": role.permissions}
     if given is not None:
@@ -99,7 +102,11 @@ def assign_role(
     address: str | None = None,
 ) -> RoleAssignment:
     """Give the role to a member or a group, everywhere or in one project. Twice is once."""
+    # Locked: what it gives must not grow between the check and the assignment.
+    locks.lock_custom_role(role)
     project = role.project or project
+    if project is not None and project.organization_id != role.organization_id:
+        raise NotFound("No such project.", param="project")
     actor.check_gives(frozenset(role.permissions), project)
     _check_of_organization(role.organization_id, to)
     assignment, is_new = RoleAssignment.objects.get_or_create(
@@ -118,7 +125,9 @@ def unassign_role(
     role, to = assignment.role, assignment.user or assignment.group
     assert to is not None
     actor.check_gives(frozenset(role.permissions), assignment.project)
-    _record(role, "role.unassigned", actor.user, address, before={"to": to.public_id})
+    project = assignment.project.public_id if assignment.project else None
+    before = {"to": to.public_id, "project": project}
+    _record(role, "role.unassigned", actor.user, address, before=before)
     assignment.delete()
 
 
@@ -159,8 +168,10 @@ def _checked_permissions(given: list[str], in_project: bool) -> list[str]:
 
 
 def _checked_description(text: str) -> str:
-    if len(text) > 200 or "\0" in text:
-        raise InvalidInput("A description has at most 200 characters.", param="description")
+    if len(text) > 200 or not all(each.isprintable() or each == "\n" for each in text):
+        raise InvalidInput(
+            "A description has at most 200 printable characters.", param="description"
+        )
     return text
 
 
