@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import logging
-from smtplib import SMTPException
-
 from django.contrib import messages
+from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
@@ -21,7 +19,6 @@ from tenants import access, actions, mail, permissions, selectors
 from tenants.errors import InvalidInput, NotFound
 from tenants.models import Invitation, Membership, Role
 
-log = logging.getLogger("portal.invitations")
 # A form with more boxes helps nobody; the rest can be given afterwards.
 OFFERED_PROJECTS = 100
 
@@ -67,28 +64,19 @@ def _invite(
     role: str,
     projects: list[dict[str, str]],
 ) -> None:
-    """Invite, and mail the link once that is committed."""
+    """The invitation and its mail, both or neither."""
     _check_projects(membership, projects)
-    invitation, token = actions.invite_member(
-        membership.organization,
-        email,
-        role,
-        projects=projects,
-        actor=access.actor_of(membership),
-        address=address_of(request),
-    )
-    try:
+    with transaction.atomic():
+        invitation, token = actions.invite_member(
+            membership.organization,
+            email,
+            role,
+            projects=projects,
+            actor=access.actor_of(membership),
+            address=address_of(request),
+        )
         mail.send_invitation(invitation, token)
-    except (SMTPException, OSError):
-        log.warning(
-            "invitation not mailed", extra={"invitation": invitation.public_id}, exc_info=True
-        )
-        messages.error(
-            request,
-            f"{invitation.email} is invited, but the mail could not be sent. Send it again later.",
-        )
-    else:
-        messages.success(request, f"The invitation is on its way to {invitation.email}.")
+    messages.success(request, f"The invitation is on its way to {invitation.email}.")
 
 
 def _check_projects(membership: Membership, projects: list[dict[str, str]]) -> None:

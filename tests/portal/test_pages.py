@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from allauth.mfa.models import Authenticator
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
@@ -14,7 +16,15 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from billing.models import UsageEvent
 from portal import ratelimits
-from tenants.models import AuditEvent, Membership, Organization, Role, ScreeningPolicy
+from tenants.models import (
+    AuditEvent,
+    Membership,
+    Organization,
+    PlanModelLimit,
+    Role,
+    ScreeningPolicy,
+    User,
+)
 from tests.cast import PASSWORD, Cast
 from tests.portal.conftest import log_in
 
@@ -78,6 +88,21 @@ def test_someone_without_an_organization_makes_one(cast: Cast) -> None:
     assert organization.memberships.get().user == cast.staff
 
 
+def test_the_first_key_is_made_on_the_overview(cast: Cast) -> None:
+    client = log_in(cast.staff)
+    made = client.post("/organizations/new/", {"name": "Fresh"})
+    page = client.get(made["Location"])
+    fields = re.findall(r'<(?:input|select)[^>]* name="(\w+)"', page.content.decode())
+    form = {
+        name: page.context["form"][name].value() or ""
+        for name in fields
+        if name in ("form_id", "name")
+    }
+    form["owner"] = Organization.objects.get(name="Fresh").projects.get().public_id
+    assert {"form_id", "name", "owner"} <= set(fields)
+    assert client.post(made["Location"] + "keys/new/", form).status_code == 201
+
+
 def test_overview_shows_this_months_figures_and_the_plan(cast: Cast) -> None:
     add_usage(cast, 3)
     plan = cast.organization.plan
@@ -133,8 +158,9 @@ def test_usage_costs_the_same_for_many_requests(cast: Cast) -> None:
 
     one = queries("owner", cast.organization)
     many = queries("stranger", cast.other_organization)
-    # session, user, membership, by day, summary, by model, count, requests, switcher
-    assert one == many == 9
+    # session, user, membership, by day, summary, by model, count, switcher, requests,
+    # their projects, their keys
+    assert one == many == 11
 
 
 @pytest.mark.parametrize("who", ["owner", "admin"])
@@ -323,3 +349,69 @@ def test_a_broken_page_answers_500_in_our_design(
     assert "Something broke on our side" in html
     assert "Simulated engine" in html
     assert "secret detail" not in html
+
+
+# --- The second factor, the plan ------------------------------------------------------------
+
+
+def second_factor_of(user: User) -> None:
+    Authenticator.objects.create(user=user, type="totp", data={})
+
+
+def test_an_owner_requires_a_second_factor_and_hears_whom_it_locks_out(cast: Cast) -> None:
+    second_factor_of(cast.owner)
+    second_factor_of(cast.viewer)
+    client = log_in(cast.owner)
+    page = url(cast, "settings/second-factor/")
+    asked = client.get(page).content.decode()
+    assert "Members without one</dt><dd>3<" in asked
+    assert cast.member.email in asked and cast.viewer.email not in asked
+    cast.organization.refresh_from_db()
+    assert not cast.organization.requires_mfa, "the question must not decide"
+    for _ in range(2):  # the second click of a double click does not turn it off again
+        assert client.post(page, {"requires": "True"}).status_code == 302
+    cast.organization.refresh_from_db()
+    assert cast.organization.requires_mfa
+    event = AuditEvent.objects.get(action="organization.updated")
+    assert (event.before, event.after) == ({"requires_mfa": "False"}, {"requires_mfa": "True"})
+    for user in (cast.owner, cast.member):  # neither session has shown one
+        closed = log_in(user).get(url(cast))
+        assert closed["Location"] == url(cast, "second-factor/")
+
+
+def test_an_owner_without_one_cannot_lock_themselves_out(cast: Cast) -> None:
+    client = log_in(cast.owner)
+    page = client.post(url(cast, "settings/second-factor/"), {"requires": "True"}, follow=True)
+    assert "Set up your own second factor first" in page.content.decode()
+    cast.organization.refresh_from_db()
+    assert not cast.organization.requires_mfa
+
+
+@pytest.mark.parametrize("who", ["admin", "member", "billing", "viewer"])
+def test_only_owners_decide_about_second_factors(cast: Cast, who: str) -> None:
+    user = getattr(cast, who)
+    second_factor_of(user)
+    client = log_in(user)
+    assert "settings/second-factor/" not in client.get(url(cast, "settings/")).content.decode()
+    for method in (client.get, client.post):
+        answer = method(url(cast, "settings/second-factor/"), {"requires": "True"})
+        assert answer.status_code == 403
+    cast.organization.refresh_from_db()
+    assert not cast.organization.requires_mfa
+
+
+def test_settings_show_what_the_plan_allows(cast: Cast) -> None:
+    plan = cast.organization.plan
+    PlanModelLimit.objects.create(plan=plan, model="large", requests_per_day=7)
+    Organization.objects.filter(pk=cast.organization.pk).update(
+        is_prepaid=True, requests_per_minute=5
+    )
+    page = log_in(cast.viewer).get(url(cast, "settings/"))
+    html = page.content.decode()
+    assert "Prepaid credit left" in html and "$0.00" in html
+    assert "large" in html and "Requests a day 7" in html
+    assert ("Requests a minute", "10,000") in page.context["limits"]
+    plan.allows_custom_limits = True
+    plan.save()
+    page = log_in(cast.viewer).get(url(cast, "settings/"))
+    assert ("Requests a minute", "5") in page.context["limits"]
