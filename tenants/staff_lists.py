@@ -20,13 +20,13 @@ from unfold.admin import ModelAdmin
 
 from tenants.models import Organization, User
 
-# Two hundred pages of fifty; whoever wants more filters.
-MOST_COUNTED = 10_000
+# Two hundred pages, of which the last skips rows for 40 ms; whoever wants more filters.
+MOST_COUNTED = 5_000
 _IDENTIFIER = re.compile(r"[a-z]+_[0-9A-Za-z]{16}")
 
 
 class CappedPaginator(Paginator):
-    """Says 10,000 for more: counting a million rows takes longer than showing fifty."""
+    """Says 5,000 for more: counting a million rows takes longer than showing a page."""
 
     @cached_property
     def count(self) -> int:
@@ -38,7 +38,7 @@ class ListAdmin(ModelAdmin):  # type: ignore[misc]
     are fields for identifiers besides ``public_id``; ``search_person`` is the path to a
     user, who is found by their e-mail address. Without any of them Django searches."""
 
-    list_per_page = 50
+    list_per_page = 25  # a row takes 1.5 ms to render
     show_full_result_count = False
     list_fullwidth = True
     paginator = CappedPaginator
