@@ -7,6 +7,7 @@ have cost 0.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -48,23 +49,41 @@ class ModelUsage:
     cost_micros: int
 
 
+@dataclass(frozen=True)
+class UsageReport:
+    summary: UsageSummary
+    days: list[DayUsage]
+    models: list[ModelUsage]
+
+
 def usage_summary(organization: Organization, start: datetime, end: datetime) -> UsageSummary:
     """Everything an organization used in the period."""
     return UsageSummary(**_events(organization, start, end).aggregate(**_totals()))
 
 
-def usage_by_day(organization: Organization, start: datetime, end: datetime) -> list[DayUsage]:
-    """One item for each UTC day that the period touches, oldest first; unused days are zero."""
-    rows = _grouped(_events(organization, start, end), day=TruncDate("started_at", tzinfo=UTC))
-    used = {row["day"]: row for row in rows}
-    return [_day_usage(day, used.get(day)) for day in _days(start, end)]
+def usage_report(organization: Organization, start: datetime, end: datetime) -> UsageReport:
+    """The period's sums, by UTC day (unused ones are zero) and by model (the costliest first).
 
-
-def usage_by_model(organization: Organization, start: datetime, end: datetime) -> list[ModelUsage]:
-    """One item for each model that was used, the costliest first."""
-    rows = _grouped(_events(organization, start, end), name=F("model"))
-    models = [ModelUsage(model=row.pop("name"), **row) for row in rows]
-    return sorted(models, key=lambda usage: (-usage.cost_micros, usage.model))
+    From one reading of its events: a big organization's month is a hundred thousand.
+    """
+    rows = list(
+        _grouped(
+            _events(organization, start, end),
+            day=TruncDate("started_at", tzinfo=UTC),
+            name=F("model"),
+        )
+    )
+    of_day: defaultdict[date, list[dict[str, Any]]] = defaultdict(list)
+    of_model: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in rows:
+        of_day[row["day"]].append(row)
+        of_model[row["name"]].append(row)
+    models = [ModelUsage(model=name, **_summed(found)) for name, found in of_model.items()]
+    return UsageReport(
+        summary=UsageSummary(**_summed(rows)),
+        days=[_day_usage(day, _summed(of_day[day])) for day in _days(start, end)],
+        models=sorted(models, key=lambda usage: (-usage.cost_micros, usage.model)),
+    )
 
 
 def spent_this_month(organization: Organization, project: Project | None = None) -> int:
@@ -196,24 +215,29 @@ def _events(organization: Organization, start: datetime, end: datetime) -> Query
     )
 
 
+_SUMMED = ("prompt_tokens", "completion_tokens", "cached_tokens", "cost_micros")
+
+
 def _totals() -> dict[str, Any]:
     """Aggregates under the names of ``UsageSummary``'s fields."""
-    summed = ("prompt_tokens", "completion_tokens", "cached_tokens", "cost_micros")
     # Count("*"), because the covering index does not hold the primary key.
-    return {"requests": Count("*")} | {name: Sum(name, default=0) for name in summed}
+    return {"requests": Count("*")} | {name: Sum(name, default=0) for name in _SUMMED}
+
+
+def _summed(rows: list[dict[str, Any]]) -> dict[str, int]:
+    """``_totals`` of groups together."""
+    return {name: sum(row[name] for row in rows) for name in ("requests", *_SUMMED)}
 
 
 def _grouped(events: QuerySet[UsageEvent], **group: Any) -> Iterator[dict[str, Any]]:
-    """``_totals`` for each value of the one ``group`` expression."""
+    """``_totals`` for each combination of the ``group`` expressions' values."""
     rows: Any = events.order_by().values(**group).annotate(**_totals())
     return iter(rows)
 
 
-def _day_usage(day: date, row: dict[str, Any] | None) -> DayUsage:
-    if row is None:
-        return DayUsage(day)
+def _day_usage(day: date, sums: dict[str, int]) -> DayUsage:
     return DayUsage(
-        day, row["requests"], row["prompt_tokens"], row["completion_tokens"], row["cost_micros"]
+        day, sums["requests"], sums["prompt_tokens"], sums["completion_tokens"], sums["cost_micros"]
     )
 
 

@@ -21,16 +21,17 @@ PAGE_SIZE = 25
 def usage(request: HttpRequest, membership: Membership) -> HttpResponse:
     organization = membership.organization
     period = read_period(request.GET.get("period", ""), timezone.now())
-    days = billing.usage_by_day(organization, period.start, period.end)
-    requests = billing.recent_requests(organization, period.start, period.end)
+    report = billing.usage_report(organization, period.start, period.end)
+    requests = Paginator(billing.recent_requests(organization, period.start, period.end), PAGE_SIZE)
+    requests.__dict__["count"] = report.summary.requests  # counted already
     context = {
         "period": period,
         "periods": LABELS,
-        "summary": billing.usage_summary(organization, period.start, period.end),
-        "models": billing.usage_by_model(organization, period.start, period.end),
-        "days": days,
-        "chart": draw_bars([_column(day) for day in days]),
-        "page": Paginator(requests, PAGE_SIZE).get_page(request.GET.get("page")),
+        "summary": report.summary,
+        "models": report.models,
+        "days": report.days,
+        "chart": draw_bars([_column(day) for day in report.days]),
+        "page": requests.get_page(request.GET.get("page")),
     }
     return render_page(request, membership, "portal/usage.html", context, tab="usage")
 

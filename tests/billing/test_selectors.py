@@ -19,8 +19,7 @@ from billing.selectors import (
     check_ledger,
     ledger_balance,
     recent_requests,
-    usage_by_day,
-    usage_by_model,
+    usage_report,
     usage_summary,
 )
 from tests.billing.factory import STARTED_AT, Tenant, make_price, make_report
@@ -57,28 +56,32 @@ def test_summary_of_a_half_open_period(tenant: Tenant) -> None:
 
 @pytest.mark.usefixtures("usage")
 def test_days_without_usage_are_zero(tenant: Tenant) -> None:
-    assert usage_by_day(tenant.organization, START, END) == [
+    assert usage_report(tenant.organization, START, END).days == [
         DayUsage(date(2026, 3, 1), 2, 200, 20, COST),
         DayUsage(date(2026, 3, 2)),
         DayUsage(date(2026, 3, 3), 1, 100, 10, 5000),
     ]
-    assert usage_by_day(tenant.organization, END, START) == []
-    assert len(usage_by_day(tenant.organization, START, START + timedelta(seconds=1))) == 1
+    assert usage_report(tenant.organization, END, START).days == []
+    assert len(usage_report(tenant.organization, START, START + timedelta(seconds=1)).days) == 1
 
 
 @pytest.mark.usefixtures("usage")
 def test_models_the_costliest_first(tenant: Tenant) -> None:
-    assert usage_by_model(tenant.organization, START, END) == [
+    assert usage_report(tenant.organization, START, END).models == [
         ModelUsage("dear", 1, 100, 10, 0, 5000),
         ModelUsage("test-model", 2, 200, 20, 0, COST),
     ]
 
 
 @pytest.mark.usefixtures("usage")
-def test_the_days_and_the_models_sum_to_the_summary(tenant: Tenant) -> None:
-    organization = tenant.organization
-    summary = usage_summary(organization, START, END)
-    for parts in (usage_by_day(organization, START, END), usage_by_model(organization, START, END)):
+def test_the_days_and_the_models_sum_to_the_summary(
+    tenant: Tenant, django_assert_num_queries: Any
+) -> None:
+    summary = usage_summary(tenant.organization, START, END)
+    with django_assert_num_queries(1):
+        report = usage_report(tenant.organization, START, END)
+    assert report.summary == summary
+    for parts in (report.days, report.models):
         for name in ("requests", "prompt_tokens", "completion_tokens", "cost_micros"):
             assert sum(getattr(part, name) for part in parts) == getattr(summary, name)
 
