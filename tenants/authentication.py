@@ -131,15 +131,18 @@ class Authenticator:
         refused_at = self._refused.get(digest)
         if refused_at is not None and now - refused_at < REFUSED_TTL_S:
             raise InvalidApiKey(BAD_KEY)
+        lookup = keys.lookup_of(text)
+        if lookup is None:  # no key of ours looks like this, whatever the database says
+            raise InvalidApiKey(BAD_KEY)
         usable = known[1] if known is not None and now - known[0] <= UNCHECKED_TTL_S else None
-        return await self._look_up(text, digest, now, usable)
+        return await self._look_up(lookup, digest, now, usable)
 
     async def _look_up(
-        self, text: str, digest: bytes, now: float, usable: Principal | None
+        self, lookup: str, digest: bytes, now: float, usable: Principal | None
     ) -> Principal:
         """What the database says now; while it says nothing, ``usable`` if there is one."""
         try:
-            task = self._begin_look_up(text, digest, now)
+            task = self._begin_look_up(lookup, digest, now)
             if usable is not None and self._is_away:
                 return usable  # the look-up goes on: its answer counts for the next request
             # Shielded, because it answers for everybody who presents this key now.
@@ -157,7 +160,7 @@ class Authenticator:
         raise outcome
 
     def _begin_look_up(
-        self, text: str, digest: bytes, now: float
+        self, lookup: str, digest: bytes, now: float
     ) -> asyncio.Task[Principal | TenantError]:
         """The one look-up of this key that is running, if nothing changed since it began."""
         if pending := self._pending.get(digest):
@@ -171,7 +174,7 @@ class Authenticator:
             if now < self._ask_again_at:
                 raise _unavailable()
             self._ask_again_at = now + AWAY_RETRY_S
-        task = asyncio.create_task(self._ask(text, digest, now))
+        task = asyncio.create_task(self._ask(lookup, digest, now))
         self._pending[digest] = now, task
         task.add_done_callback(lambda done: self._forget_pending(digest, done))
         return task
@@ -181,19 +184,16 @@ class Authenticator:
         if pending is not None and pending[1] is done:
             del self._pending[digest]
 
-    async def _ask(self, text: str, digest: bytes, began: float) -> Principal | TenantError:
+    async def _ask(self, lookup: str, digest: bytes, began: float) -> Principal | TenantError:
         """The key's principal, or the error for whoever waits; it never raises one."""
-        principal = None
-        lookup = keys.lookup_of(text)
-        if lookup is not None:
-            try:
-                principal = await asyncio.get_running_loop().run_in_executor(
-                    self._threads, get_principal, lookup, digest
-                )
-            except (DatabaseError, psycopg.Error, OSError) as error:
-                self._note_away(began, repr(error))
-                return _unavailable()
-            self._is_away = False
+        try:
+            principal = await asyncio.get_running_loop().run_in_executor(
+                self._threads, get_principal, lookup, digest
+            )
+        except (DatabaseError, psycopg.Error, OSError) as error:
+            self._note_away(began, repr(error))
+            return _unavailable()
+        self._is_away = False
         if principal is None:
             # Not even a database that then goes down may bring this key back.
             self._known.pop(digest, None)

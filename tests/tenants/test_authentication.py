@@ -588,6 +588,8 @@ async def test_while_the_database_is_away_known_keys_work_and_unknown_ones_are_t
     with pytest.raises(AuthenticationUnavailable) as refusal:
         await authenticator.authenticate(bearer(cast.stranger_key))
     assert refusal.value.status == 503
+    with pytest.raises(InvalidApiKey):  # which is none, with and without a database
+        await authenticator.authenticate(bearer("sk-proj-malformed"))
     monkeypatch.setattr(authentication, "UNCHECKED_TTL_S", 0.0)
     with pytest.raises(AuthenticationUnavailable):
         await authenticator.authenticate(bearer(cast.owner_key))
