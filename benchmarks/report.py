@@ -207,6 +207,52 @@ def _admission(result: Result) -> str:
     )
 
 
+def _tenancy(result: Result) -> str:
+    found, big = result["lookups"], result["big"]
+    warm, change = found["warm"], found["scope_change_us"]
+    times = [
+        [label, *(_number(found[name][share], 2) for share in ("least", "p50", "p99"))]
+        for label, name in (
+            ("the look-up in PostgreSQL", "get_principal_ms"),
+            ("authentication of a cold key", "authenticate_cold_ms"),
+        )
+    ]
+    pages = [
+        [
+            page["label"],
+            page["kind"],
+            str(page["queries"]),
+            _number(page["cpu_ms"], 1),
+            _number(page["least_ms"], 1),
+            f"**{page['median_ms']:.1f}**",
+            _number(page["p95_ms"], 1),
+        ]
+        for page in result["pages"]
+    ]
+    return "\n\n".join(
+        (
+            (
+                f"{result['organizations']:,} organizations, {result['keys']:,} keys; the big one has "
+                f"{big['keys']:,} keys, {big['members']:,} members, {big['usage_events']:,} usage "
+                f"events and {big['audit_events']:,} audit events."
+            ),
+            make_table(("cold key", "least ms", "p50 ms", "p99 ms"), times),
+            (
+                f"{found['keys']:,} keys, each looked up once: {found['queries']} statements and two "
+                f"changes of scope, {found['get_principal_cpu_us']:,.0f} µs CPU of ours (least "
+                f"{found['get_principal_least_cpu_us']:,.0f}). A key that is known takes "
+                f"**{warm['median_us']:.1f} µs** CPU (least {warm['least_us']:.1f}) and "
+                f"{warm['look_ups']} statements. A statement in another scope than the one before "
+                f"takes {change['median']:.0f} µs more (least {change['least']:.0f})."
+            ),
+            make_table(
+                ("page", "for", "statements", "our CPU ms", "least ms", "median ms", "p95 ms"),
+                pages,
+            ),
+        )
+    )
+
+
 def _profile(result: Result) -> str:
     parts = []
     for name, tables in result["processes"].items():
@@ -235,5 +281,6 @@ TABLES: dict[str, Callable[[Result], str]] = {
     "gateway": _gateway,
     "memory": _memory,
     "admission": _admission,
+    "tenancy": _tenancy,
     "profile": _profile,
 }

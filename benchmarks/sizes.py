@@ -30,6 +30,15 @@ class Sizes:
     # profile
     profile_s: float = 15.0
     profile_concurrency: int = 32
+    # tenancy
+    tenancy_organizations: int = 100_000
+    tenancy_keys: int = 1_000_000
+    tenancy_big_keys: int = 10_000
+    tenancy_big_members: int = 2_000
+    tenancy_big_usage: int = 200_000
+    tenancy_big_audit: int = 20_000
+    tenancy_lookups: int = 3_000
+    tenancy_rounds: int = 15
 
 
 QUICK = replace(
@@ -46,4 +55,12 @@ QUICK = replace(
     memory_every=2_000,
     admission_rounds=3,
     profile_s=8.0,
+    tenancy_organizations=2_000,
+    tenancy_keys=20_000,
+    tenancy_big_keys=2_000,
+    tenancy_big_members=500,
+    tenancy_big_usage=20_000,
+    tenancy_big_audit=2_000,
+    tenancy_lookups=500,
+    tenancy_rounds=5,
 )
