@@ -88,6 +88,21 @@ def _configure() -> None:
                 "schedule": 5.0,
                 "options": {"expires": 10},
             },
+            "sweep-jobs": {
+                "task": "jobs.sweep",
+                "schedule": 5.0,
+                "options": {"expires": 10},
+            },
+            "purge-jobs": {
+                "task": "jobs.purge",
+                "schedule": 600.0,
+                "options": {"expires": 600},
+            },
+            "warn-expiring-keys": {
+                "task": "tenants.warn_expiring_keys",
+                "schedule": 900.0,
+                "options": {"expires": 900},
+            },
         },
         beat_schedule_filename=str(settings.STATE_DIR / "beat-schedule"),
     )
@@ -108,9 +123,10 @@ def _wire() -> None:
         app.conf.task_queues = [Queue(queue_of(settings.REPLICA_ID), no_ack=True)]
     else:
         from workers.control.bootstep import ProbeStep
+        from workers.jobs.bootstep import JobStep
 
-        app.steps["worker"].add(ProbeStep)
-        app.conf.imports = ["workers.control.tasks"]
+        app.steps["worker"] |= {ProbeStep, JobStep}
+        app.conf.imports = ["workers.control.tasks", "workers.jobs.tasks"]
 
 
 _configure()

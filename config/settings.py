@@ -265,6 +265,23 @@ HOLD_EXPIRY_S = env.number(
     doc="Age at which a hold that nobody settled is reconciled; above REQUEST_TIMEOUT_S.",
 )
 
+# --- Durable jobs ------------------------------------------------------------------------
+
+JOBS_AT_ONCE = env.integer(
+    "JOBS_AT_ONCE",
+    4,
+    owner="workers",
+    doc="Durable jobs that one control worker runs at once, beside one that is urgent; 0: none.",
+    minimum=0,
+)
+JOBS_PER_ORGANIZATION = env.integer(
+    "JOBS_PER_ORGANIZATION",
+    2,
+    owner="tenants",
+    doc="Durable jobs of one organization that run at once, over all workers.",
+    minimum=1,
+)
+
 # --- Django --------------------------------------------------------------------------------
 
 INSTALLED_APPS = [

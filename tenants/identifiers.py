@@ -50,3 +50,7 @@ def new_identity_provider_id() -> str:
 
 def new_audit_event_id() -> str:
     return "audit_" + random_text(16)
+
+
+def new_job_id() -> str:
+    return "job_" + random_text(16)

@@ -6,6 +6,7 @@ row policy in PostgreSQL.
 
 from tenants.models.audit import AuditChain, AuditEvent
 from tenants.models.groups import Group, GroupMember
+from tenants.models.job import Job
 from tenants.models.keys import ApiKey, ApiKeyAddress, ServiceAccount
 from tenants.models.limits import LimitFields
 from tenants.models.membership import Invitation, Membership, ProjectMembership
@@ -32,6 +33,7 @@ __all__ = [
     "IdempotentRequest",
     "IdentityProvider",
     "Invitation",
+    "Job",
     "LimitFields",
     "Membership",
     "Organization",

@@ -14,7 +14,7 @@ from django.db import connection, models
 from django.utils import timezone
 
 from billing.models import LedgerEntry
-from tenants.models import ApiKey, AuditEvent, Organization, RoleAssignment
+from tenants.models import ApiKey, AuditEvent, Job, Organization, RoleAssignment
 
 ROOMS = ("tenants", "billing", "inference")
 _numbers = count(1)
@@ -28,6 +28,7 @@ SPECIAL: dict[type[models.Model], list[dict[str, Any]]] = {
         {"account": "revenue", "amount_micros": -5},
     ],
     AuditEvent: [{"organization": ...}],
+    Job: [{"organization": ...}],
 }
 
 

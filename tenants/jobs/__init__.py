@@ -1,0 +1,39 @@
+"""Durable jobs: rows in PostgreSQL are the truth, Celery messages only wake workers.
+
+``enqueue`` in the transaction of what the job is about; a worker claims, renews, reports
+progress and ends a job, each by a change that only the holder of the newest fencing token
+can make (docs/adr/0018-durable-jobs.md). What a kind of job does is in ``workers.jobs.kinds``.
+"""
+
+from tenants.jobs.changes import cancel_job, retry_job
+from tenants.jobs.claim import claim
+from tenants.jobs.enqueue import enqueue, unseal
+from tenants.jobs.held import HeldJob, LeaseLost
+from tenants.jobs.lease import LEASE_S, release, renew
+from tenants.jobs.measures import Measures, measure
+from tenants.jobs.outcome import complete, effect, fail, report_progress
+from tenants.jobs.sweep import Swept, purge_jobs, sweep
+from tenants.jobs.wake import wake_workers
+
+__all__ = [
+    "LEASE_S",
+    "HeldJob",
+    "LeaseLost",
+    "Measures",
+    "Swept",
+    "cancel_job",
+    "claim",
+    "complete",
+    "effect",
+    "enqueue",
+    "fail",
+    "measure",
+    "purge_jobs",
+    "release",
+    "renew",
+    "report_progress",
+    "retry_job",
+    "sweep",
+    "unseal",
+    "wake_workers",
+]

@@ -1,0 +1,17 @@
+"""What each kind of job does: one file a kind, and this table of them."""
+
+from __future__ import annotations
+
+from billing.exports import USAGE_EXPORT
+from tenants.exports import AUDIT_EXPORT
+from tenants.key_expiry import KEY_EXPIRY_MAIL
+from tenants.mail import INVITATION_MAIL
+from workers.jobs.kinds import audit_export, invitation_mail, key_expiry_mail, usage_export
+from workers.jobs.perform import Kind
+
+KINDS: dict[str, Kind] = {
+    AUDIT_EXPORT: audit_export.KIND,
+    INVITATION_MAIL: invitation_mail.KIND,
+    KEY_EXPIRY_MAIL: key_expiry_mail.KIND,
+    USAGE_EXPORT: usage_export.KIND,
+}

@@ -1,0 +1,46 @@
+"""Wake-ups for durable jobs, and what beat does for them."""
+
+from __future__ import annotations
+
+import logging
+
+from celery import shared_task
+
+from tenants import export_files, jobs, key_expiry
+from workers.control.tasks import logged_edge
+from workers.jobs import metrics
+from workers.jobs.bell import BELL
+
+log = logging.getLogger(__name__)
+
+
+@shared_task(name="jobs.run")
+def run() -> None:
+    """Somebody enqueued something: this process's runner looks at once."""
+    BELL.ring()
+
+
+@shared_task(name="jobs.sweep", soft_time_limit=20, time_limit=30)
+def sweep() -> None:
+    with logged_edge("jobs.sweep"):
+        swept = jobs.sweep()
+        for kind, count in (swept.requeued + swept.given_up).items():
+            metrics.LEASE_EXPIRIES.labels(kind).inc(count)
+        if swept.requeued or swept.given_up:
+            log.warning(
+                "jobs.leases_expired",
+                extra={"requeued": dict(swept.requeued), "given_up": dict(swept.given_up)},
+            )
+
+
+@shared_task(name="jobs.purge", soft_time_limit=60, time_limit=75)
+def purge() -> None:
+    with logged_edge("jobs.purge"):
+        jobs.purge_jobs()
+        export_files.purge_files()
+
+
+@shared_task(name="tenants.warn_expiring_keys", soft_time_limit=60, time_limit=75)
+def warn_expiring_keys() -> None:
+    with logged_edge("tenants.warn_expiring_keys"):
+        key_expiry.warn_expiring_keys()
