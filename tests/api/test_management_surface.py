@@ -11,6 +11,7 @@ from django.core import mail
 from pytest_django.live_server_helper import LiveServer
 
 from tests.cast import Cast, build_cast
+from tests.jobs import run_due_jobs
 
 
 @pytest.fixture
@@ -57,6 +58,7 @@ def test_users_and_invites(admin: Any, crew: Cast) -> None:
         projects=[{"id": crew.project.public_id, "role": "member"}],
     )
     assert (invite.email, invite.status, invite.role) == ("new@example.com", "pending", "reader")
+    assert run_due_jobs() == ["succeeded"]
     assert "/invitations/" in mail.outbox[0].body and mail.outbox[0].to == ["new@example.com"]
     assert [i.id for i in admin.invites.list()] == [invite.id]
     assert admin.invites.retrieve(invite.id).projects[0].role == "member"

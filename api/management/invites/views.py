@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from django.db import transaction
-
 from api.management.invites.wire import Invite, NewInvite
 from api.management.operation import operation
 from api.management.users.wire import role_named
@@ -34,9 +32,7 @@ class Invites(ManagementView):
             projects=[{"id": project.id, "role": project.role} for project in body.projects],
             actor=self.actor,
         )
-        # Robust: Django logs what the mail server says, and the invitation stands; inviting
-        # the address again sends another link.
-        transaction.on_commit(lambda: send_invitation(invitation, token), robust=True)
+        send_invitation(invitation, token)
         return Invite.of(invitation)
 
 
