@@ -401,11 +401,9 @@ def test_a_deployment_is_kept_only_for_whom_the_plan_allows_it(cast: Cast, staff
     version = ModelVersion.objects.create(
         model=model, version="1", source_uri="pypi://x", max_context_tokens=2048
     )
-    form = {
-        "name": "kept", "version": version.pk, "region": "local", "min_replicas": 1,
-        "max_replicas": 1, "batching_profile": "latency", "max_running_requests": 8,
-        "traffic_weight": 100, "dedicated_to": cast.organization.pk,
-    }  # fmt: skip
+    empty = staff.get(url(Deployment, "add")).context["adminform"].form
+    form = {field.name: field.value() for field in empty if field.value() is not None}
+    form |= {"name": "kept", "version": version.pk, "dedicated_to": cast.organization.pk}
     refused = staff.post(url(Deployment, "add"), form)
     assert "plan" in str(refused.context["errors"]) and not Deployment.objects.exists()
 
