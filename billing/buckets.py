@@ -6,15 +6,17 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from django.db.models import Count, F, Sum
+from django.db.models import Count, F, Q, Sum
 from django.db.models.functions import TruncDay, TruncHour, TruncMinute
 
 from billing.models import UsageEvent
 from tenants.errors import InvalidInput
 from tenants.models import Organization
 
-COMPLETIONS = ("/v1/chat/completions", "/v1/completions")
-EMBEDDINGS = ("/v1/embeddings",)
+# As ``UsageEvent.endpoint`` has them. Usage of completions is what is not of embeddings,
+# so that an endpoint that comes later is in one of the two.
+COMPLETIONS = ("chat.completions", "completions")
+EMBEDDINGS = ("embeddings",)
 # A page of a thousand minutes grouped by a thousand keys would be a million rows.
 MOST_ROWS = 20_000
 _TRUNCATIONS = {60: TruncMinute, 3600: TruncHour, 86_400: TruncDay}
@@ -31,7 +33,7 @@ GROUPS = {
 class UsageFilters:
     """Public ids and names; empty asks for all."""
 
-    endpoints: tuple[str, ...] = ()
+    is_embeddings: bool | None = None
     projects: tuple[str, ...] = ()
     users: tuple[str, ...] = ()
     api_keys: tuple[str, ...] = ()
@@ -63,7 +65,9 @@ def usage_buckets(
     bucket = _TRUNCATIONS[width_s]("started_at", tzinfo=UTC)
     groups: dict[str, Any] = {f"by_{name}": F(GROUPS[name]) for name in names}
     rows: Any = (
-        UsageEvent.objects.filter(**_conditions(organization, start, end, filters))
+        UsageEvent.objects.filter(
+            _kind(filters.is_embeddings), **_conditions(organization, start, end, filters)
+        )
         .order_by()
         .values(bucket=bucket, **groups)
         .annotate(requests=Count("*"), **{name: Sum(name) for name in _SUMMED})
@@ -89,6 +93,12 @@ def by_bucket(rows: list[BucketRow]) -> dict[int, list[BucketRow]]:
 _SUMMED = ("prompt_tokens", "completion_tokens", "cached_tokens", "cost_micros")
 
 
+def _kind(is_embeddings: bool | None) -> Q:
+    if is_embeddings is None:
+        return Q()
+    return Q(endpoint__in=EMBEDDINGS) if is_embeddings else ~Q(endpoint__in=EMBEDDINGS)
+
+
 def _conditions(
     organization: Organization, start: int, end: int, filters: UsageFilters
 ) -> dict[str, Any]:
@@ -98,7 +108,6 @@ def _conditions(
         "started_at__lt": datetime.fromtimestamp(end, UTC),
     }
     for path, values in (
-        ("endpoint__in", filters.endpoints),
         ("project__public_id__in", filters.projects),
         ("api_key__created_by__public_id__in", filters.users),
         ("api_key__public_id__in", filters.api_keys),

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import jsonschema
+import openai
 import pytest
 from django.test import Client
 
 from api.management.schema import document
+from tenants import permissions
 from tests.api.test_matrix import (
     ENDPOINTS,
     Endpoint,
@@ -86,3 +90,57 @@ def test_the_document_and_its_page_are_served(db: None) -> None:
     assert "script-src 'self';" in policy and "http" not in policy
     # Nothing inline that would run, nothing from elsewhere.
     assert not re.search(r"<script(?![^>]*src=)", html) and "//" not in html.replace("://", "")
+
+
+def official_surface() -> list[tuple[str, str]]:
+    """Method and path of everything that OpenAI's admin client calls, out of its source."""
+    calls = {"_get": "GET", "_get_api_list": "GET", "_post": "POST", "_delete": "DELETE"}
+    found = set()
+    for file in (Path(openai.__file__).parent / "resources" / "admin").rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            name = getattr(getattr(node, "func", None), "attr", "")
+            if isinstance(node, ast.Call) and name in calls and node.args:
+                texts = [n.value for n in ast.walk(node.args[0]) if isinstance(n, ast.Constant)]
+                is_post = any(
+                    k.arg == "method" and getattr(k.value, "value", "") == "post"
+                    for k in node.keywords
+                )
+                found.add(("POST" if is_post else calls[name], str(texts[0])))
+    return sorted(found)
+
+
+SURFACE = official_surface()
+GUIDE = (Path(__file__).resolve().parents[2] / "docs" / "api-management.md").read_text()
+
+
+def test_the_official_client_has_what_we_know() -> None:
+    assert len(SURFACE) > 130
+
+
+@pytest.mark.parametrize(("method", "path"), SURFACE)
+def test_each_call_of_the_official_client_is_served_or_refused_by_name(
+    world: World, method: str, path: str
+) -> None:
+    """And not by the answer of an address that nobody knows."""
+    asked = re.sub(r"\{[^}]+\}", "nothing_0000000000000000", path)
+    response = Client().generic(
+        method,
+        f"/v1{asked}",
+        b"{}",
+        content_type="application/json",
+        headers={"Authorization": f"Bearer {world.cast.owner_admin_key}"},
+    )
+    error = response.json().get("error", {})
+    assert response.status_code != 405 and error.get("code") != "unknown_url"
+    if error.get("code") == "unsupported_endpoint":
+        head = path.removeprefix("/organization").split("/{")[0]
+        assert head in GUIDE or path.split("}")[-1].split("/")[1] in GUIDE
+
+
+def test_the_guide_tells_every_permission_and_its_examples_compile() -> None:
+    for permission in permissions.ALL - {"sso.manage"}:
+        assert f"`{permission}`" in GUIDE
+    examples = re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL)
+    assert len(examples) >= 3
+    for example in examples:
+        compile(example, "docs/api-management.md", "exec")

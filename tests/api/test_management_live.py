@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import re
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import httpx
 import openai
@@ -70,3 +75,20 @@ def test_the_edge_of_the_real_server(simulated: Platform) -> None:
             client.get("/v1/organization/users", headers={"Host": "evil.example"}).status_code
             == 400
         )
+
+
+GUIDE = (Path(__file__).resolve().parents[2] / "docs" / "api-management.md").read_text()
+EXAMPLES = re.findall(r"<!-- runnable -->\n```python\n(.*?)```", GUIDE, re.DOTALL)
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=range(len(EXAMPLES)))
+def test_the_guides_examples_run(simulated: Platform, example: str) -> None:
+    result = subprocess.run(
+        [sys.executable, "-c", example],
+        env={**os.environ, **simulated.demo},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert result.returncode == 0 and result.stdout, result.stderr

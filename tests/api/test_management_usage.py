@@ -11,6 +11,10 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
+from api.chat_completions import handler as chat
+from api.completions import handler as completions
+from api.embeddings import handler as embeddings
+from billing.buckets import COMPLETIONS, EMBEDDINGS
 from billing.models import UsageEvent
 from tenants import actions
 from tests.api.management import Caller
@@ -28,7 +32,7 @@ def use(cast: Cast, at: datetime, **fields: Any) -> UsageEvent:
     key = fields.pop("key", cast.owner_api_key)
     values = {
         "request_id": f"r{next(COUNTED)}", "organization": key.organization,
-        "project": key.project, "api_key": key, "model": "m", "endpoint": "/v1/chat/completions",
+        "project": key.project, "api_key": key, "model": "m", "endpoint": chat.ENDPOINT,
         "status": "completed", "source": "gateway", "prompt_tokens": 10, "cached_tokens": 4,
         "completion_tokens": 3, "started_at": at, "duration_ms": 5, "cost_micros": 7, **fields,
     }  # fmt: skip
@@ -45,7 +49,7 @@ def used(cast: Cast) -> list[UsageEvent]:
         at = NOON + timedelta(hours=hours)
         rows.append(use(cast, at, cost_micros=int(abs(hours)) + 1))
         rows.append(use(cast, at, key=second, model="n", prompt_tokens=5, cached_tokens=0))
-        rows.append(use(cast, at, model="e", endpoint="/v1/embeddings", completion_tokens=0))
+        rows.append(use(cast, at, model="e", endpoint=embeddings.ENDPOINT, completion_tokens=0))
         use(cast, at, key=cast.stranger_api_key)
     for edge in (START - 1, END):
         use(cast, datetime.fromtimestamp(edge, UTC))
@@ -75,7 +79,7 @@ def test_sums_are_the_rows(owner: Caller, used: list[UsageEvent], width: str, gr
         f"&group_by[]={name}" for name in groups
     )
     buckets = walk(owner, f"/usage/completions{query}")
-    rows = [row for row in used if row.endpoint != "/v1/embeddings"]
+    rows = [row for row in used if row.endpoint != embeddings.ENDPOINT]
     results = [result for bucket in buckets for result in bucket["results"]]
     assert sum(r["input_tokens"] for r in results) == sum(row.prompt_tokens for row in rows)
     assert sum(r["output_tokens"] for r in results) == sum(row.completion_tokens for row in rows)
@@ -152,6 +156,11 @@ def test_what_does_not_exist_is_truthfully_empty(owner: Caller, used: list[Usage
 )  # fmt: skip
 def test_queries_that_make_no_sense(owner: Caller, query: str, param: str) -> None:
     assert owner.get(f"/usage/completions?{query}", 400)["param"] == param
+
+
+def test_endpoints_are_called_what_the_handlers_call_them() -> None:
+    assert (chat.ENDPOINT, completions.ENDPOINT) == COMPLETIONS
+    assert (embeddings.ENDPOINT,) == EMBEDDINGS
 
 
 def test_one_statement_whatever_is_asked(owner: Caller, used: list[UsageEvent]) -> None:

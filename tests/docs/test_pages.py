@@ -28,7 +28,7 @@ ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text()
 NOT_OF_THE_API = {
     "invalid_request", "not_found", "insufficient_permissions", "already_done", "invalid_source",
     "missing_package", "checksum_mismatch", "version_taken", "fetch_failed", "conversion_failed",
-    "store_busy",
+    "store_busy", "request_in_flight", "idempotency_key_reused",
 }  # fmt: skip
 
 

@@ -20,14 +20,7 @@ from api.management.usage.wire import (
     TokenQuery,
 )
 from api.management.view import ManagementView
-from billing.buckets import (
-    COMPLETIONS,
-    EMBEDDINGS,
-    BucketRow,
-    UsageFilters,
-    by_bucket,
-    usage_buckets,
-)
+from billing.buckets import BucketRow, UsageFilters, by_bucket, usage_buckets
 
 
 class CompletionsUsageView(ManagementView):
@@ -36,7 +29,7 @@ class CompletionsUsageView(ManagementView):
         """Tokens and requests of chat and completions."""
         span = span_of(query)
         # Batches are not served yet, so everything is outside of one.
-        rows = {} if query.batch else _rows(self, query, span, COMPLETIONS)
+        rows = {} if query.batch else _rows(self, query, span, is_embeddings=False)
         groups = set(query.group_by)
         shown = {
             "batch": False if "batch" in groups else None,
@@ -61,7 +54,7 @@ class EmbeddingsUsageView(ManagementView):
     def get(self, query: TokenQuery) -> EmbeddingsUsage:
         """Tokens and requests of embeddings."""
         span = span_of(query)
-        rows = _rows(self, query, span, EMBEDDINGS)
+        rows = _rows(self, query, span, is_embeddings=True)
         buckets = [
             EmbeddingsBucket(
                 start_time=start,
@@ -85,13 +78,10 @@ class OtherUsageView(ManagementView):
 
 
 def _rows(
-    view: ManagementView,
-    query: CompletionsQuery | TokenQuery,
-    span: Span,
-    endpoints: tuple[str, ...],
+    view: ManagementView, query: CompletionsQuery | TokenQuery, span: Span, *, is_embeddings: bool
 ) -> dict[int, list[BucketRow]]:
     filters = UsageFilters(
-        endpoints=endpoints,
+        is_embeddings=is_embeddings,
         projects=tuple(query.project_ids),
         users=tuple(query.user_ids),
         api_keys=tuple(query.api_key_ids),
