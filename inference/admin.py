@@ -9,7 +9,14 @@ from unfold.admin import TabularInline
 from unfold.decorators import display
 
 from inference import actions
-from inference.models import Deployment, Model, ModelAlias, ModelVersion, Replica
+from inference.models import (
+    Deployment,
+    Model,
+    ModelAlias,
+    ModelVersion,
+    Replica,
+    RoutingPolicy,
+)
 from tenants.models import Organization
 from tenants.staff import AuditedAdmin, ReadOnlyAdmin
 
@@ -90,6 +97,22 @@ class DeploymentPage(RegistryAdmin):
     search_fields = ("name", "version__model__name")
     autocomplete_fields = ("version", "dedicated_to")
     readonly_fields = ("created_at",)
+
+
+@admin.register(RoutingPolicy)
+class RoutingPolicyPage(RegistryAdmin):
+    list_display = (
+        "__str__",
+        "region",
+        "load",
+        "resident",
+        "cost",
+        "performance",
+        "prefix",
+        "longest_wait_s",
+    )
+    list_select_related = ("model", "deployment")
+    autocomplete_fields = ("model", "deployment")
 
 
 @admin.register(Replica)

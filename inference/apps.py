@@ -11,5 +11,6 @@ class InferenceConfig(AppConfig):
         "modelalias": "SELECT",
         "modelversion": "SELECT",
         "deployment": "SELECT",
+        "routingpolicy": "SELECT",
         "replica": "SELECT",
     }

@@ -65,6 +65,12 @@ class RequestFailed(InferenceError):
     kind = "server_error"
 
 
+class RequestQuarantined(InferenceError):
+    """Engines died of it. Not 5xx: clients try those again by themselves."""
+
+    code = "request_quarantined"
+
+
 class RequestTimedOut(InferenceError):
     status = 504
     code = "request_timeout"

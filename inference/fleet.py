@@ -17,7 +17,7 @@ from redis.exceptions import RedisError
 from inference import wire
 from inference.models import Deployment, Replica
 from inference.routing import ReplicaView
-from inference.streams import read_after, read_since, written_at
+from inference.streams import Message, read_after_each, read_since, written_at
 from tenants.redis_link import RedisLink
 
 log = logging.getLogger(__name__)
@@ -29,61 +29,108 @@ FORGET_S = 30.0
 KEEP_GONE = timedelta(days=7)
 FAILURE_HALF_LIFE_S = 10.0
 MOST_BEATS_READ = 500
+# Fingerprints of requests that no gateway may run for this long (``dispatch.quarantine``).
+QUARANTINE_STREAM = "fleet.quarantine"
+QUARANTINE_S = 300.0
+# What a gateway hears of in its first moments lived before it; what comes later is new.
+SETTLED_S = 3.0
+FASTEST_FADES = 1.001
 
 
 class Fleet:
     """A gateway's view; ``run`` follows the heartbeats until cancelled."""
 
-    def __init__(self, reader: RedisLink, on_change: Callable[[ReplicaView], None]):
+    def __init__(
+        self,
+        reader: RedisLink,
+        on_change: Callable[[ReplicaView, str], None],
+        on_quarantine: Callable[[str], None] = lambda _fingerprint: None,
+    ):
+        """``on_change(view, before)``: before is the state that its last heartbeat told, "" for
+        one that is new or was given up. ``on_quarantine`` hears the fingerprints that other
+        gateways refuse from now on."""
         self._reader = reader
         self._on_change = on_change
+        self._on_quarantine = on_quarantine
         self._by_deployment: dict[int, dict[str, ReplicaView]] = {}
+        self._listed: dict[int, list[ReplicaView]] = {}
+        self._fastest_ms: dict[int, float] = {}
         self.replicas: dict[str, ReplicaView] = {}
         self.is_connected = False
         self.heard_at = time.monotonic()  # all that was said until then is known
+        self._began_at = time.monotonic()
         self.region_of: Callable[[int], str] = lambda _deployment: ""
 
     def of_deployment(self, deployment: int) -> dict[str, ReplicaView]:
         return self._by_deployment.get(deployment, {})
 
+    def listed(self, deployment: int) -> list[ReplicaView]:
+        """The same, to be drawn from by number."""
+        found = self._listed.get(deployment)
+        if found is None:
+            found = self._listed[deployment] = list(self.of_deployment(deployment).values())
+        return found
+
     def accept(self, beat: wire.Heartbeat) -> None:
         view = self.replicas.get(beat.replica)
         now = time.monotonic()
         if view is None or view.incarnation != beat.incarnation:
-            if beat.state == "gone":
-                return
-            self.forget(beat.replica)
-            view = ReplicaView(
-                name=beat.replica,
-                incarnation=beat.incarnation,
-                deployment=beat.deployment,
-                version=beat.version,
-                region=self.region_of(beat.deployment),
-                state=beat.state,
-                running=beat.running,
-                waiting=beat.waiting,
-                capacity=beat.capacity,
-                seen_at=now,
-            )
-            _note_measured(view, beat)
-            self.replicas[beat.replica] = view
-            self._by_deployment.setdefault(beat.deployment, {})[beat.replica] = view
-            self._on_change(view)
+            if beat.state != "gone":
+                self._welcome(beat, now)
             return
-        has_changed = view.state != beat.state
+        before = view.state
         view.state, view.running, view.waiting = beat.state, beat.running, beat.waiting
         view.failures *= 0.5 ** ((now - view.seen_at) / FAILURE_HALF_LIFE_S)
         view.capacity, view.seen_at = beat.capacity, now
-        _note_measured(view, beat)
-        if has_changed:
-            self._on_change(view)
+        self._note_measured(view, beat)
+        if before != view.state:
+            if view.state == "ready":
+                view.ready_at = now
+            self._on_change(view, before)
+
+    def _welcome(self, beat: wire.Heartbeat, now: float) -> None:
+        self.forget(beat.replica)
+        view = ReplicaView(
+            name=beat.replica,
+            incarnation=beat.incarnation,
+            deployment=beat.deployment,
+            version=beat.version,
+            region=self.region_of(beat.deployment),
+            state=beat.state,
+            running=beat.running,
+            waiting=beat.waiting,
+            capacity=beat.capacity,
+            seen_at=now,
+        )
+        if now - self._began_at > SETTLED_S:  # before that it is only new to this gateway
+            view.ready_at = now
+        self._note_measured(view, beat)
+        self.replicas[beat.replica] = view
+        self._by_deployment.setdefault(beat.deployment, {})[beat.replica] = view
+        self._listed.pop(beat.deployment, None)
+        self._on_change(view, "")
+
+    def _note_measured(self, view: ReplicaView, beat: wire.Heartbeat) -> None:
+        view.prefill_tokens_per_s, view.decode_ms = beat.prefill_tokens_per_s, beat.decode_ms
+        view.kv_tokens, view.is_proven = beat.kv_tokens, beat.is_proven
+        if view.running or view.waiting:
+            view.empty_since = None
+        elif view.empty_since is None:
+            view.empty_since = view.seen_at
+        if beat.decode_ms > 0:
+            # The record fades, so that one lucky moment is not held against all for ever.
+            known = self._fastest_ms.get(view.deployment, beat.decode_ms)
+            fastest = min(known * FASTEST_FADES, beat.decode_ms)
+            self._fastest_ms[view.deployment] = fastest
+            view.speed = fastest / beat.decode_ms
 
     def forget(self, name: str) -> None:
         view = self.replicas.pop(name, None)
         if view is not None:
             view.state = "gone"
             self._by_deployment[view.deployment].pop(name, None)
-            self._on_change(view)
+            self._listed.pop(view.deployment, None)
+            self._on_change(view, "")
 
     def forget_silent(self) -> None:
         horizon = time.monotonic() - FORGET_S
@@ -92,11 +139,15 @@ class Fleet:
 
     async def run(self) -> None:
         # What was said in the last two seconds is the fleet as it is now.
-        position: bytes | str = f"{int((time.time() - 2) * 1000)}-0"
+        now_ms = int(time.time() * 1000)
+        positions: dict[str, bytes | str] = {
+            wire.HEARTBEATS: f"{now_ms - 2_000}-0",
+            QUARANTINE_STREAM: f"{now_ms - int(QUARANTINE_S * 1000)}-0",
+        }
         while True:
             try:
-                messages = await read_after(
-                    self._reader, wire.HEARTBEATS, position, block_ms=250, count=MOST_BEATS_READ
+                news = await read_after_each(
+                    self._reader, positions, block_ms=250, count=MOST_BEATS_READ
                 )
             except (RedisError, OSError, TimeoutError) as error:
                 # No news is not bad news: silence counts only while we can hear.
@@ -104,22 +155,22 @@ class Fleet:
                 log.warning("fleet.lost", extra={"error": repr(error)})
                 await asyncio.sleep(0.25)
                 continue
-            if not self.is_connected:
-                self.is_connected = True
-                for view in self.replicas.values():
-                    view.seen_at = time.monotonic()
-            for _, fields in messages:
-                if (beat := _beat_of(fields)) is not None:
-                    self.accept(beat)
-            if messages:
-                position = messages[-1][0]
-            if len(messages) < MOST_BEATS_READ:
-                self.heard_at = time.monotonic()
+            self._hear(news)
+            positions |= {stream: messages[-1][0] for stream, messages in news.items()}
 
-
-def _note_measured(view: ReplicaView, beat: wire.Heartbeat) -> None:
-    view.prefill_tokens_per_s, view.decode_ms = beat.prefill_tokens_per_s, beat.decode_ms
-    view.kv_tokens, view.is_proven = beat.kv_tokens, beat.is_proven
+    def _hear(self, news: dict[str, list[Message]]) -> None:
+        if not self.is_connected:
+            self.is_connected = True
+            for view in self.replicas.values():
+                view.seen_at = time.monotonic()
+        for _, fields in news.get(QUARANTINE_STREAM, []):
+            self._on_quarantine(fields[b"fingerprint"].decode())
+        beats = news.get(wire.HEARTBEATS, [])
+        for _, fields in beats:
+            if (beat := _beat_of(fields)) is not None:
+                self.accept(beat)
+        if len(beats) < MOST_BEATS_READ:
+            self.heard_at = time.monotonic()
 
 
 def _beat_of(fields: dict[bytes, bytes]) -> wire.Heartbeat | None:

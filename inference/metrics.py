@@ -44,6 +44,7 @@ CONTINUED = Counter(
     "Sequences continued on another replica",
     ["reason"],
 )
+QUARANTINED = Counter("sluice_gateway_quarantined_requests", "Requests that engines died of")
 UNSETTLED = Gauge("sluice_gateway_unsettled_requests", "Settlements waiting for Redis")
 CACHE = Counter("sluice_response_cache_lookups", "Response cache look-ups", ["result"])
 BATCHES = Counter("sluice_gateway_batches", "Celery messages sent to replicas")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from django.core.validators import MinValueValidator, RegexValidator
+from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
 from django.db import models
 
 from tenants.models import Organization
@@ -126,6 +126,11 @@ class Deployment(models.Model):
         related_name="dedicated_deployments",
         help_text="Kept for this organization; empty serves everybody.",
     )
+    cost_micros_per_hour = models.PositiveBigIntegerField(
+        default=0,
+        help_text="What one replica costs, in millionths of a dollar; routing prefers the cheaper. "
+        "0: not known.",
+    )
     is_enabled = models.BooleanField(default=True)
     created_at = models.DateTimeField(auto_now_add=True)
 
@@ -134,6 +139,60 @@ class Deployment(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+def _weight(default: float, what: str) -> models.FloatField:
+    return models.FloatField(
+        default=default,
+        validators=[MinValueValidator(0.0), MaxValueValidator(1_000.0)],
+        help_text=what,
+    )
+
+
+class RoutingPolicy(models.Model):
+    """How replicas of a model, or of one deployment of it, are chosen. Without one: the defaults.
+
+    A deployment's own policy goes before its model's.
+    """
+
+    model = models.OneToOneField(
+        Model, on_delete=models.CASCADE, null=True, blank=True, related_name="routing_policy"
+    )
+    deployment = models.OneToOneField(
+        Deployment, on_delete=models.CASCADE, null=True, blank=True, related_name="routing_policy"
+    )
+    # Defaults as ``inference.routing.Weights``; a test holds them to each other.
+    region = _weight(30, "In the organization's region.")
+    load = _weight(25, "Places that are free.")
+    resident = _weight(20, "The model is loaded.")
+    cost = _weight(15, "Cheaper than its siblings.")
+    performance = _weight(10, "Fast and without errors lately.")
+    prefix = _weight(12, "Has the prompt's beginning in its KV cache.")
+    longest_wait_s = models.FloatField(
+        default=20,
+        validators=[MinValueValidator(0.1), MaxValueValidator(600)],
+        help_text="Requests that would wait longer for a place are refused at once (seconds). "
+        "Tiers priority and flex wait three times as long, batches for ever.",
+    )
+    explained_to = models.JSONField(
+        default=list,
+        blank=True,
+        help_text="Public ids of organizations that are told which replica answered, if they ask "
+        "(header x-sluice-debug: 1).",
+    )
+
+    class Meta:
+        verbose_name_plural = "routing policies"
+        constraints: ClassVar = [
+            models.CheckConstraint(
+                condition=models.Q(model__isnull=True) ^ models.Q(deployment__isnull=True),
+                name="inference_policy_of_one",
+                violation_error_message="Choose a model or a deployment, not both.",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return str(self.model or self.deployment)
 
 
 class Replica(models.Model):

@@ -21,8 +21,9 @@ from django.db import Error as DatabaseError
 from django.db import connection
 
 from inference.errors import ModelNotFound, StoreError
-from inference.models import Deployment, Model, ModelAlias
+from inference.models import Deployment, Model, ModelAlias, RoutingPolicy
 from inference.prompts import PromptRenderer
+from inference.routing import Weights
 from tenants.authentication import listen
 
 log = logging.getLogger(__name__)
@@ -32,6 +33,18 @@ REFRESH_S = 30.0
 # A version's folder is somebody else's data: beside what reading it says it raises,
 # what JSON of another shape and text of another encoding make of its readers.
 _UNREADABLE = (StoreError, OSError, ValueError, LookupError, TypeError, AttributeError)
+
+
+@dataclass(frozen=True)
+class Routing:
+    """One deployment's ``RoutingPolicy``, or its model's, or the defaults."""
+
+    weights: Weights = field(default_factory=Weights)
+    longest_wait_s: float = 20.0
+    explained_to: frozenset[str] = frozenset()  # organizations' public ids
+
+
+DEFAULT_ROUTING = Routing()
 
 
 @dataclass(frozen=True)
@@ -49,6 +62,8 @@ class Served:
     embedding_dimensions: int | None
     renderer: PromptRenderer
     dedicated_to: int | None = None  # the organization it is kept for
+    cost_micros_per_hour: int = 0  # of one replica; 0: not known
+    routing: Routing = DEFAULT_ROUTING
 
 
 def model_not_found(name: str) -> ModelNotFound:
@@ -151,7 +166,9 @@ class Registry:
 
     def _read(self) -> Snapshot:
         served: dict[int, list[Served]] = {}
-        rows = Deployment.objects.filter(is_enabled=True).select_related("version__model")
+        rows = Deployment.objects.filter(is_enabled=True).select_related(
+            "version__model__routing_policy", "routing_policy"
+        )
         for row in rows.order_by("pk"):
             try:
                 entry = self._served(row)
@@ -199,4 +216,22 @@ class Registry:
             max_context_tokens=version.max_context_tokens,
             embedding_dimensions=version.embedding_dimensions,
             renderer=renderer,
+            cost_micros_per_hour=row.cost_micros_per_hour,
+            routing=_routing_of(row),
         )
+
+
+_WEIGHTS = tuple(Weights.__dataclass_fields__)
+
+
+def _routing_of(row: Deployment) -> Routing:
+    policy: RoutingPolicy | None = getattr(row, "routing_policy", None) or getattr(
+        row.version.model, "routing_policy", None
+    )
+    if policy is None:
+        return DEFAULT_ROUTING
+    return Routing(
+        weights=Weights(**{name: getattr(policy, name) for name in _WEIGHTS}),
+        longest_wait_s=policy.longest_wait_s,
+        explained_to=frozenset(map(str, policy.explained_to)),
+    )

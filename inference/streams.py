@@ -25,6 +25,16 @@ async def read_after(
     return _messages(answer[0][1]) if answer else []
 
 
+async def read_after_each(
+    link: RedisLink, positions: dict[str, bytes | str], *, block_ms: int, count: int
+) -> dict[str, list[Message]]:
+    """The same of several streams at once; those without news are absent."""
+    answer = await link.call(
+        *("XREAD", "COUNT", count, "BLOCK", block_ms, "STREAMS"), *positions, *positions.values()
+    )
+    return {stream.decode(): _messages(entries) for stream, entries in answer or []}
+
+
 async def read_all(link: RedisLink, stream: str) -> list[Message]:
     """Everything in a (bounded) stream, a thousand messages a round trip."""
     found: list[Message] = []

@@ -11,7 +11,6 @@ import asyncio
 import logging
 import random
 import time
-from collections import OrderedDict
 from collections.abc import Iterable
 
 import msgspec
@@ -19,21 +18,26 @@ from django.conf import settings
 from redis.exceptions import RedisError
 
 from inference import metrics, wire
+from inference.dispatch import quarantine
+from inference.dispatch.aborts import Aborts
 from inference.dispatch.batching import Speed
+from inference.dispatch.mailbox import Mailbox
+from inference.dispatch.placement import Decision, Placement
 from inference.dispatch.publisher import BatchRecord, Publisher
+from inference.dispatch.reasons import FAULTS, GIVEN_UP, HOPELESS, REFUSALS, STOPPED
 from inference.dispatch.senders import make_sender
 from inference.dispatch.sequence import Job, Sequence
 from inference.errors import (
     InferenceError,
     InvalidRequest,
     NoReplica,
-    Overloaded,
     RequestFailed,
+    RequestQuarantined,
     RequestTimedOut,
 )
-from inference.fleet import Fleet
-from inference.routing import ReplicaView, Weights, choose
-from inference.streams import read_after
+from inference.fleet import QUARANTINE_STREAM, Fleet
+from inference.registry import Served
+from inference.routing import ReplicaView
 from inference.wire import Delta, Submission
 from tenants.redis_link import RedisLink
 
@@ -45,33 +49,10 @@ PUBLISH_RETRY_S = 0.1
 # loads in 40 s.
 MOST_PARKED_S = 120.0
 SUPERVISE_S = 0.25
-MAILBOX_EXPIRY_MS = 15_000
-MAILBOX_UPKEEP_S = 1.0
-PREFIX_TOKENS = 64
-ABORTS_KEPT = 1_000
-# A replica reads its aborts within seconds; the stream of one that never returns must go.
-ABORTS_EXPIRY_MS = 3_600_000
-PREFIXES_KEPT = 20_000
-# What a replica answers that says nothing about the request itself.
-_REFUSALS = frozenset(
-    {
-        "replica_restarted",
-        "replica_stopping",
-        "engine_died",
-        "engine_error",
-        "overloaded",
-    }
-)
-# A refusal after which waiting for a replica could only repeat it.
-_HOPELESS: dict[str, tuple[type[InferenceError], str]] = {
-    "overloaded": (Overloaded, "The model is overloaded. Try again shortly."),
-    "engine_error": (RequestFailed, "The model's engine failed on this request."),
-}
-# What a caller hears when nobody can go on.
-_STOPPED = (RequestFailed, "The model's engine stopped during this request.")
-_GIVEN_UP: dict[str, tuple[type[InferenceError], str]] = {
-    "publish_failed": (NoReplica, "The model cannot be reached right now. Try again shortly."),
-}
+# After Redis lost its data: what did not move for this long was in what it lost.
+LOST_AFTER_S = 2.0
+# A replica that says for this long that it holds nothing will not answer what it was given.
+EMPTY_AFTER_S = 5.0
 
 
 class Dispatcher:
@@ -82,27 +63,28 @@ class Dispatcher:
         timeout_s = settings.REDIS_TIMEOUT_S
         self._link = RedisLink(redis_url, timeout_s=timeout_s, name=f"dispatch.{gateway}")
         # Reading blocks a link, so each stream has one of its own.
-        self._mailbox = RedisLink(redis_url, timeout_s=timeout_s + 5, name=f"mailbox.{gateway}")
-        self._heartbeats = RedisLink(redis_url, timeout_s=timeout_s + 5, name=f"fleet.{gateway}")
-        self.fleet = Fleet(self._heartbeats, self._replica_changed)
+        letters = RedisLink(redis_url, timeout_s=timeout_s + 5, name=f"mailbox.{gateway}")
+        beats = RedisLink(redis_url, timeout_s=timeout_s + 5, name=f"fleet.{gateway}")
+        self._links = (self._link, letters, beats)
+        self._quarantine = quarantine.Quarantine()
+        self.fleet = Fleet(beats, self._replica_changed, self._quarantine.add)
+        self.placement = Placement(self.fleet)
+        self._mailbox = Mailbox(self._link, letters, gateway, self._deliver, self._redis_lost_data)
+        self._aborts = Aborts(self._link)
         self._sequences: dict[str, Sequence] = {}
         self._parked: dict[str, Sequence] = {}
-        self._prefixes: OrderedDict[int, str] = OrderedDict()
-        self._weights = Weights()
         self._tasks: list[asyncio.Task[None]] = []
-        self._aborts: dict[str, list[str]] = {}
-        self._abort_tasks: set[asyncio.Task[None]] = set()
-        self._mailbox_read_to: bytes | str = "0-0"
+        self._announcing: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
         sender = make_sender(self._link)
         self._publisher = Publisher(sender, self._publish_failed, self._speed_of)
-        await self._keep_mailbox()
+        await self._mailbox.keep()
         self._tasks = [
-            asyncio.create_task(self._read_mailbox()),
+            asyncio.create_task(self._mailbox.read_for_ever()),
+            asyncio.create_task(self._mailbox.keep_for_ever()),
             asyncio.create_task(self.fleet.run()),
             asyncio.create_task(self._supervise()),
-            asyncio.create_task(self._keep_mailbox_for_ever()),
         ]
 
     async def stop(self) -> None:
@@ -110,16 +92,17 @@ class Dispatcher:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._publisher.close()
-        try:
-            await self._link.call("DEL", wire.mailbox_of(self.gateway))
-        except (RedisError, OSError, TimeoutError):
-            log.info("dispatcher.mailbox_left", extra={"gateway": self.gateway})
-        for link in (self._link, self._mailbox, self._heartbeats):
+        await self._mailbox.remove()
+        for link in self._links:
             await link.aclose()
 
     @property
     def recent_batches(self) -> list[BatchRecord]:
         return list(self._publisher.recent)
+
+    @property
+    def recent_decisions(self) -> list[Decision]:
+        return list(self.placement.recent)
 
     @property
     def in_flight(self) -> int:
@@ -132,8 +115,14 @@ class Dispatcher:
             for replica in self.fleet.of_deployment(deployment).values()
         )
 
+    def excess_wait_s(self, candidates: tuple[Served, ...], tier: str) -> float:
+        """By how much a request would wait longer than its tier may; 0 if it would not."""
+        return self.placement.excess_s(candidates, tier)
+
     def submit(self, job: Job) -> Sequence:
-        """Start a sequence, or raise NoReplica when none of its deployments has one."""
+        """Start a sequence. Raises NoReplica when none of its deployments has one, and
+        RequestQuarantined when engines died of the same request."""
+        self._quarantine.check(job)
         sequence = Sequence(job)
         if not self._place(sequence):
             raise NoReplica("No replica of this model is ready. Try again shortly.")
@@ -165,35 +154,17 @@ class Dispatcher:
 
     def _place(self, sequence: Sequence) -> bool:
         """Choose a replica and hand the sequence to the publisher."""
-        job = sequence.job
-        prefix = hash((job.organization, *job.prompt_ids[:PREFIX_TOKENS]))
-        for served in job.candidates:
-            replica = choose(
-                self.fleet.of_deployment(served.deployment).values(),
-                region=job.region,
-                must_stay_in_region=job.must_stay_in_region,
-                prefix_replica=self._prefixes.get(prefix),
-                weights=self._weights,
-                excluded=frozenset(sequence.excluded),
-            )
-            if replica is not None:
-                self._remember_prefix(prefix, replica.name)
-                sequence.served = served
-                self._hand_over(sequence, replica)
-                return True
-        return False
-
-    def _remember_prefix(self, prefix: int, replica: str) -> None:
-        self._prefixes[prefix] = replica
-        self._prefixes.move_to_end(prefix)
-        if len(self._prefixes) > PREFIXES_KEPT:
-            self._prefixes.popitem(last=False)
-
-    def _hand_over(self, sequence: Sequence, replica: ReplicaView) -> None:
+        found = self.placement.place(sequence)
+        if found is None:
+            return False
+        served, replica = found
+        sequence.served = served
         sequence.replica, sequence.incarnation = replica.name, replica.incarnation
+        sequence.handed_over_at = time.monotonic()
+        sequence.begun_at_token = len(sequence.output_ids)
         replica.in_flight += 1
-        profile = sequence.served.batching_profile if sequence.served else "latency"
-        self._publisher.submit(replica.name, self._submission(sequence), profile)
+        self._publisher.submit(replica.name, self._submission(sequence), served.batching_profile)
+        return True
 
     def _submission(self, sequence: Sequence) -> Submission:
         job, done = sequence.job, len(sequence.output_ids)
@@ -216,6 +187,7 @@ class Dispatcher:
             cache_salt=job.cache_salt,
             submitted_at=time.time(),
             offset=done,
+            tier=job.tier,
         )
 
     def _leave_replica(self, sequence: Sequence) -> None:
@@ -227,47 +199,77 @@ class Dispatcher:
 
     def _continue_elsewhere(self, sequence: Sequence, reason: str) -> None:
         """The replica will not finish this sequence: go on somewhere else, or end it."""
-        job = sequence.job
         self._leave_replica(sequence)
-        replica = self.fleet.replicas.get(sequence.replica)
-        if replica is not None and reason != "replica_stopping":
-            replica.failures += 1
+        self._blame(sequence, reason)
         # Should it still run there, it must not: its tokens would be made twice.
         self._abort(sequence)
         sequence.attempt += 1  # whatever the old replica still sends is void from here
-        if reason in _REFUSALS:
+        if reason in REFUSALS:
             sequence.excluded.add(sequence.incarnation)
-        can_go_on = not sequence.output_ids or (
-            job.sampling is not None and job.sampling.can_continue
-        )
-        if not can_go_on or sequence.attempt > MOST_ATTEMPTS:
-            error, message = _GIVEN_UP.get(reason, _STOPPED)
-            self._fail(sequence, error(message))
-            return
-        if job.sampling is not None and len(sequence.output_ids) >= job.sampling.max_tokens:
-            # Only the last delta was lost, and it could have held nothing but the end.
-            self._finish(
-                sequence,
-                Delta(job.request_id, sequence.attempt, 0, [], "", finish_reason="length"),
-            )
+        if self._ends_here(sequence, reason):
             return
         metrics.CONTINUED.labels(reason).inc()
         log.warning(
             "dispatch.continued",
             extra={
-                "request_id": job.request_id,
+                "request_id": sequence.job.request_id,
                 "reason": reason,
                 "replica": sequence.replica,
             },
         )
-        if not self._place(sequence):
-            if reason in _HOPELESS:
-                error, message = _HOPELESS[reason]
-                self._fail(sequence, error(message))
-                return
-            sequence.replica = sequence.incarnation = ""
-            sequence.parked_since = time.monotonic()
-            self._parked[job.request_id] = sequence
+        if self._place(sequence):
+            return
+        if reason in HOPELESS:
+            error, message = HOPELESS[reason]
+            self._fail(sequence, error(message))
+            return
+        sequence.replica = sequence.incarnation = ""
+        sequence.parked_since = time.monotonic()
+        self._parked[sequence.job.request_id] = sequence
+
+    def _blame(self, sequence: Sequence, reason: str) -> None:
+        replica = self.fleet.replicas.get(sequence.replica)
+        if replica is not None and reason != "replica_stopping":
+            replica.failures += 1
+            if reason in FAULTS:
+                replica.circuit.fail(time.monotonic())
+
+    def _ends_here(self, sequence: Sequence, reason: str) -> bool:
+        """End a sequence that may not, cannot, or need not go on; whether it was one."""
+        job, sampling = sequence.job, sequence.job.sampling
+        if reason == "engine_died" and quarantine.is_suspect(sequence):
+            self._put_in_quarantine(job)
+            self._fail(sequence, RequestQuarantined(quarantine.MESSAGE))
+            return True
+        can_go_on = not sequence.output_ids or (sampling is not None and sampling.can_continue)
+        if not can_go_on or sequence.attempt > MOST_ATTEMPTS:
+            error, message = GIVEN_UP.get(reason, STOPPED)
+            self._fail(sequence, error(message))
+            return True
+        if sampling is not None and len(sequence.output_ids) >= sampling.max_tokens:
+            # Only the last delta was lost, and it could have held nothing but the end.
+            last = Delta(job.request_id, sequence.attempt, 0, [], "", finish_reason="length")
+            self._finish(sequence, last)
+            return True
+        return False
+
+    def _put_in_quarantine(self, job: Job) -> None:
+        mark = quarantine.fingerprint(job)
+        self._quarantine.add(mark)
+        log.error("dispatch.quarantined", extra={"request_id": job.request_id})
+        metrics.QUARANTINED.inc()
+        task = asyncio.get_running_loop().create_task(self._announce(mark))
+        self._announcing.add(task)
+        task.add_done_callback(self._announcing.discard)
+
+    async def _announce(self, mark: str) -> None:
+        kept = quarantine.STREAM_KEPT
+        try:
+            await self._link.call(
+                "XADD", QUARANTINE_STREAM, "MAXLEN", "~", kept, "*", "fingerprint", mark
+            )
+        except (RedisError, OSError, TimeoutError) as error:
+            log.warning("quarantine.unannounced", extra={"error": repr(error)})
 
     def _fail(self, sequence: Sequence, error: InferenceError) -> None:
         self._sequences.pop(sequence.job.request_id, None)
@@ -278,11 +280,14 @@ class Dispatcher:
         self._sequences.pop(sequence.job.request_id, None)
         sequence.accept(delta)
 
-    def _replica_changed(self, replica: ReplicaView) -> None:
+    def _replica_changed(self, replica: ReplicaView, before: str) -> None:
         if replica.state == "gone":
+            # A worker that stops drains first; one that says goodbye while ready lost its engine.
+            died = before == "ready"
             for sequence in list(self._sequences.values()):
                 if sequence.incarnation == replica.incarnation:
-                    self._continue_elsewhere(sequence, "replica_gone")
+                    self._continue_elsewhere(sequence, "engine_died" if died else "replica_gone")
+            self._publisher.forget(replica.name)
         elif replica.state == "ready":
             for request_id, sequence in list(self._parked.items()):
                 if self._place(sequence):
@@ -308,6 +313,7 @@ class Dispatcher:
             await asyncio.sleep(SUPERVISE_S)
             self._check_silence()
             self._check_ages()
+            self._check_empty()
 
     def _check_silence(self) -> None:
         if not self.fleet.is_connected:
@@ -327,27 +333,44 @@ class Dispatcher:
         for sequence in list(self._sequences.values()):
             if now - sequence.started_at > settings.REQUEST_TIMEOUT_S:
                 self._leave_replica(sequence)
+                self._blame(sequence, "timeout")
                 self._abort(sequence)
                 self._fail(sequence, RequestTimedOut("The request took too long."))
             elif sequence.parked_since and now - sequence.parked_since > MOST_PARKED_S:
                 self._fail(sequence, NoReplica("No replica of this model came back in time."))
 
-    # --- The mailbox ---------------------------------------------------------------------
+    def _check_empty(self) -> None:
+        """A replica may never have heard of what it was sent: Redis lost its queue, or its
+        consumer is deaf while its heart beats. It says so itself, by holding nothing."""
+        horizon = time.monotonic() - EMPTY_AFTER_S
+        empty = set()
+        for replica in self.fleet.replicas.values():
+            if replica.in_flight and replica.empty_since and replica.empty_since < horizon:
+                empty.add(replica.incarnation)
+        if empty:
+            for sequence in list(self._sequences.values()):
+                if sequence.incarnation in empty and sequence.handed_over_at < horizon:
+                    self._continue_elsewhere(sequence, "never_taken")
 
-    async def _read_mailbox(self) -> None:
-        stream = wire.mailbox_of(self.gateway)
-        while True:
-            try:
-                messages = await read_after(
-                    self._mailbox, stream, self._mailbox_read_to, block_ms=2000, count=200
-                )
-            except (RedisError, OSError, TimeoutError) as error:
-                log.warning("mailbox.lost", extra={"error": repr(error)})
-                await asyncio.sleep(0.1)
+    def _redis_lost_data(self) -> None:
+        """Queues and mailbox are gone: what does not move now never will."""
+        stood = {
+            request_id: (sequence.attempt, len(sequence.output_ids))
+            for request_id, sequence in self._sequences.items()
+            if sequence.parked_since is None
+        }
+        asyncio.get_running_loop().call_later(LOST_AFTER_S, self._continue_unmoved, stood)
+
+    def _continue_unmoved(self, stood: dict[str, tuple[int, int]]) -> None:
+        for request_id, before in stood.items():
+            sequence = self._sequences.get(request_id)
+            if sequence is None or (sequence.attempt, len(sequence.output_ids)) != before:
                 continue
-            for self._mailbox_read_to, fields in messages:
-                for delta in _deltas_of(fields):
-                    self._deliver(delta)
+            sampling = sequence.job.sampling
+            if not sequence.output_ids or (sampling is not None and sampling.can_continue):
+                self._continue_elsewhere(sequence, "lost_by_redis")
+
+    # --- Output ---------------------------------------------------------------------------
 
     def _deliver(self, delta: Delta) -> None:
         sequence = self._sequences.get(delta.request_id)
@@ -364,12 +387,13 @@ class Dispatcher:
             self._continue_elsewhere(sequence, "aborted")
         elif delta.finish_reason:
             self._leave_replica(sequence)
+            self._praise(sequence)
             self._finish(sequence, delta)
         else:
             sequence.accept(delta)
 
     def _refused(self, sequence: Sequence, reason: str) -> None:
-        if reason in _REFUSALS:
+        if reason in REFUSALS:
             self._continue_elsewhere(sequence, reason)
             return
         self._leave_replica(sequence)
@@ -378,60 +402,15 @@ class Dispatcher:
         else:
             self._fail(sequence, RequestFailed("The engine could not finish this request."))
 
-    async def _keep_mailbox(self) -> None:
-        """Create the mailbox if it is not there, trim what was read, renew its expiry.
-
-        It expires when this process dies, which tells workers to stop its requests.
-        """
-        mailbox = wire.mailbox_of(self.gateway)
-        await self._link.call("XTRIM", mailbox, "MINID", "~", self._mailbox_read_to)
-        if not await self._link.call("PEXPIRE", mailbox, MAILBOX_EXPIRY_MS):
-            await self._link.call("XADD", mailbox, "*", "hello", "1")
-            await self._link.call("PEXPIRE", mailbox, MAILBOX_EXPIRY_MS)
-
-    async def _keep_mailbox_for_ever(self) -> None:
-        while True:
-            await asyncio.sleep(MAILBOX_UPKEEP_S)
-            try:
-                await self._keep_mailbox()
-            except (RedisError, OSError, TimeoutError) as error:
-                log.warning("mailbox.upkeep_failed", extra={"error": repr(error)})
-
-    # --- Aborts ----------------------------------------------------------------------------
+    def _praise(self, sequence: Sequence) -> None:
+        replica = self.fleet.replicas.get(sequence.replica)
+        if replica is not None:
+            replica.circuit.succeed()
+        self.placement.learn(sequence)
 
     def _abort(self, sequence: Sequence) -> None:
-        """Tell the replica to stop; aborts of one moment leave together."""
         if not sequence.replica:
             return
-        if self._publisher.withdraw(sequence.replica, sequence.job.request_id):
-            return
-        waiting = self._aborts.setdefault(sequence.replica, [])
-        waiting.append(wire.engine_id(sequence.job.request_id, sequence.attempt))
-        if len(waiting) == 1:
-            task = asyncio.get_running_loop().create_task(self._send_aborts(sequence.replica))
-            self._abort_tasks.add(task)
-            task.add_done_callback(self._abort_tasks.discard)
-
-    async def _send_aborts(self, replica: str) -> None:
-        engine_ids = self._aborts.pop(replica)
-        control = wire.control_of(replica)
-        try:
-            await self._link.call(
-                *("XADD", control, "MAXLEN", "~", ABORTS_KEPT, "*"),
-                *("a", wire.encode(wire.Abort(engine_ids))),
-            )
-            await self._link.call("PEXPIRE", control, ABORTS_EXPIRY_MS)
-        except (RedisError, OSError, TimeoutError) as error:
-            # The sequence then runs to its max_tokens; its output is dropped.
-            log.warning("abort.failed", extra={"replica": replica, "error": repr(error)})
-
-
-def _deltas_of(fields: dict[bytes, bytes]) -> list[Delta]:
-    """A mailbox message's deltas; none of one that makes no sense, which is a gap to come."""
-    if b"d" not in fields:
-        return []
-    try:
-        return wire.decode_deltas(fields[b"d"])
-    except msgspec.MsgspecError as error:
-        log.error("mailbox.unreadable", extra={"error": repr(error)})
-        return []
+        if not self._publisher.withdraw(sequence.replica, sequence.job.request_id):
+            engine_id = wire.engine_id(sequence.job.request_id, sequence.attempt)
+            self._aborts.send(sequence.replica, engine_id)

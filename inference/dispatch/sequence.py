@@ -5,10 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from inference.errors import InferenceError
 from inference.registry import Served
 from inference.wire import Delta, Logprob, Sampling
+
+if TYPE_CHECKING:
+    from inference.dispatch.placement import Decision
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +28,7 @@ class Job:
     candidates: tuple[Served, ...]  # deployments, best first
     region: str = ""
     must_stay_in_region: bool = False
+    tier: str = "standard"
 
 
 @dataclass(slots=True)
@@ -53,6 +58,11 @@ class Sequence:
     is_done: bool = False
     parked_since: float | None = None
     excluded: set[str] = field(default_factory=set)
+    handed_over_at: float = 0.0
+    begun_at_token: int = 0  # how much output there was when the replica got it
+    deaths: int = 0  # of engines that ran it
+    young_deaths: int = 0  # of those, which died soon after they got it
+    decision: Decision | None = None
     _pending: Output | None = None
     _error: InferenceError | None = None
     _waiter: asyncio.Future[None] | None = None

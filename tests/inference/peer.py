@@ -14,6 +14,7 @@ import threading
 import time
 from types import TracebackType
 
+import msgspec
 import redis
 import redis.asyncio
 from django.conf import settings
@@ -36,6 +37,7 @@ class Peer:
         self.incarnation = secrets.token_hex(8)
         self.state = "ready"
         self.running = 0
+        self.changes: dict[str, object] = {}  # of further fields of its heartbeats
         self.messages: list[list[Submission]] = []
         self._redis = client
 
@@ -65,7 +67,7 @@ class Peer:
     # --- Heartbeats -----------------------------------------------------------------
 
     def heartbeat(self) -> Heartbeat:
-        return Heartbeat(
+        beat = Heartbeat(
             replica=self.name,
             incarnation=self.incarnation,
             deployment=self.deployment,
@@ -76,6 +78,7 @@ class Peer:
             started_at=time.time(),
             running=self.running,
         )
+        return msgspec.structs.replace(beat, **self.changes)
 
     def beat(self) -> None:
         content = wire.encode(self.heartbeat())

@@ -11,7 +11,7 @@ from django.conf import settings
 
 from inference import wire
 from inference.dispatch import Dispatcher
-from inference.dispatch.dispatcher import ABORTS_EXPIRY_MS
+from inference.dispatch.aborts import ABORTS_EXPIRY_MS
 from inference.errors import InvalidRequest, NoReplica, Overloaded, RequestFailed
 from inference.wire import Delta, Sampling
 from tests.inference.callers import (

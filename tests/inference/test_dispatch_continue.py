@@ -19,11 +19,8 @@ from tests.inference.peer import Peer, error, tokens
 CANNOT_CONTINUE = {
     "seed": Sampling(max_tokens=10, seed=7),
     "presence penalty": Sampling(max_tokens=10, presence_penalty=0.5),
-    "frequency penalty": Sampling(max_tokens=10, frequency_penalty=0.5),
-    "repetition penalty": Sampling(max_tokens=10, repetition_penalty=1.1),
+    "two penalties": Sampling(max_tokens=10, frequency_penalty=0.5, repetition_penalty=1.1),
     "grammar": Sampling(max_tokens=10, structured={"regex": "a+"}),
-    # The engine holds text back that may begin a stop string; it would be lost.
-    "stop string": Sampling(max_tokens=10, stop=["END"]),
 }
 
 

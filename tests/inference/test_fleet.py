@@ -53,7 +53,7 @@ def heard() -> list[tuple[str, str, str]]:
 @pytest.fixture
 def fleet(heard: list[tuple[str, str, str]]) -> Fleet:
     link = RedisLink(settings.REDIS_URL, timeout_s=5, name="fleet")
-    return Fleet(link, lambda view: heard.append((view.name, view.incarnation, view.state)))
+    return Fleet(link, lambda view, _: heard.append((view.name, view.incarnation, view.state)))
 
 
 def test_a_first_heartbeat_makes_a_replica_known(
