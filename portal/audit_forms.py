@@ -11,6 +11,7 @@ from django import forms
 from django.core.exceptions import ValidationError
 
 from portal.audit_words import ACTIONS
+from portal.fields import QuickSelect
 from tenants.audit_events import AuditFilters
 from tenants.models import AuditEvent, Project
 
@@ -42,14 +43,14 @@ class AuditFilter(forms.Form):
             }
         ),
     )
-    action = forms.ChoiceField(label="Action", required=False)
+    action = forms.ChoiceField(label="Action", required=False, widget=QuickSelect)
     object = forms.CharField(
         label="Object",
         required=False,
         max_length=60,
         widget=forms.TextInput(attrs={"placeholder": "ID", "autocomplete": "off"}),
     )
-    project = forms.ChoiceField(label="Project", required=False)
+    project = forms.ChoiceField(label="Project", required=False, widget=QuickSelect)
     since = _day("From")
     until = _day("To")
 

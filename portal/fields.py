@@ -7,6 +7,9 @@ from typing import Any
 
 from django import forms
 from django.core.exceptions import ValidationError
+from django.forms.utils import flatatt
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
 
 from tenants import networks
 
@@ -23,6 +26,31 @@ class NameField(forms.CharField):
         super().validate(value)
         if not value.isprintable():
             raise ValidationError("Use printable characters only.", code="unprintable")
+
+
+class QuickSelect(forms.Select):
+    """A list of any length. Django renders a template for each option: 500 take 200 ms."""
+
+    def render(self, name: str, value: Any, attrs: Any = None, renderer: Any = None) -> SafeString:
+        widget = self.get_context(name, value, attrs)["widget"]
+        groups = (
+            format_html('<optgroup label="{}">{}</optgroup>', label, _options(options))
+            if label
+            else _options(options)
+            for label, options, _ in widget["optgroups"]
+        )
+        listed = format_html_join("", "{}", ((group,) for group in groups))
+        return format_html(
+            '<select name="{}"{}>{}</select>', widget["name"], flatatt(widget["attrs"]), listed
+        )
+
+
+def _options(options: list[dict[str, Any]]) -> SafeString:
+    return format_html_join(
+        "",
+        '<option value="{}"{}>{}</option>',
+        ((each["value"], flatatt(each["attrs"]), each["label"]) for each in options),
+    )
 
 
 class DollarsField(forms.DecimalField):

@@ -18,6 +18,7 @@ from portal.fields import (
     ModelsField,
     NameField,
     NetworksField,
+    QuickSelect,
 )
 from portal.key_status import LABELS
 from portal.permission_choice import PermissionsMixin
@@ -137,6 +138,8 @@ class KeyTermsForm(ExpiryMixin, LimitsMixin):
 
 class OwnerField(forms.ChoiceField):
     """A project, or a service account of one, by public id."""
+
+    widget = QuickSelect
 
     def offer(self, projects: Iterable[Project], accounts: Iterable[ServiceAccount]) -> None:
         self.owners: dict[str, Project | ServiceAccount] = {}
@@ -261,7 +264,7 @@ class KeyFilter(forms.Form):
             attrs={"type": "search", "placeholder": "Name, last four or ID", "autocomplete": "off"}
         ),
     )
-    project = forms.ChoiceField(label="Project", required=False)
+    project = forms.ChoiceField(label="Project", required=False, widget=QuickSelect)
     state = forms.ChoiceField(
         label="Status", required=False, choices=[("", "Any status"), *LABELS.items()]
     )

@@ -8,7 +8,7 @@ from typing import Any
 from django import forms
 from django.utils.html import format_html
 
-from portal.fields import NameField
+from portal.fields import NameField, QuickSelect
 from portal.permission_choice import PermissionsMixin
 from portal.project_forms import PersonForm
 from tenants.models import CustomRole, Group, Project, ProjectRole, Role
@@ -122,13 +122,13 @@ class RoleForm(PermissionsMixin):
 class AssignForm(forms.Form):
     """To a group, or to a person by address; everywhere or in one project."""
 
-    group = forms.ChoiceField(label="To a group", required=False)
+    group = forms.ChoiceField(label="To a group", required=False, widget=QuickSelect)
     email = forms.EmailField(
         label="Or to a person, by e-mail",
         required=False,
         widget=forms.EmailInput(attrs={"autocomplete": "off", "list": "people"}),
     )
-    project = forms.ChoiceField(label="Where", required=False)
+    project = forms.ChoiceField(label="Where", required=False, widget=QuickSelect)
 
     def __init__(
         self, *args: Any, groups: Iterable[Group], projects: Iterable[Project], **kwargs: Any

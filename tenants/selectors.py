@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from datetime import datetime, timedelta
+from typing import Any
 
 from django.apps import apps
-from django.db.models import Count, Exists, Model, OuterRef, Prefetch, Q, QuerySet
+from django.db.models import Count, Exists, Model, OuterRef, Prefetch, Q, QuerySet, Subquery
+from django.db.models.functions import Coalesce
 from django.utils import timezone
 
 from tenants.models import (
@@ -122,11 +124,16 @@ def get_project_list(
     found = Project.objects.filter(organization=organization, archived_at__isnull=not is_archived)
     if projects is not None:
         found = found.filter(pk__in=projects)
-    live = Q(api_keys__revoked_at=None)
     return found.annotate(
-        live_keys=Count("api_keys", filter=live, distinct=True),
-        people=Count("memberships", distinct=True),
+        live_keys=_counted(ApiKey.objects.filter(revoked_at=None), "project"),
+        people=_counted(ProjectMembership.objects.all(), "project"),
     ).order_by("name", "pk")
+
+
+def _counted(rows: QuerySet[Any], by: str) -> Coalesce:
+    """How many rows refer to this one; a subquery, since joins would multiply each other."""
+    counts = rows.filter(**{by: OuterRef("pk")}).order_by().values(by)
+    return Coalesce(Subquery(counts.annotate(rows=Count("pk")).values("rows")), 0)
 
 
 def get_project_members(project: Project) -> QuerySet[ProjectMembership]:
@@ -225,7 +232,8 @@ def get_groups(organization: Organization) -> QuerySet[Group]:
     return (
         Group.objects.filter(organization=organization)
         .annotate(
-            people=Count("members", distinct=True), roles=Count("role_assignments", distinct=True)
+            people=_counted(GroupMember.objects.all(), "group"),
+            roles=_counted(RoleAssignment.objects.all(), "group"),
         )
         .order_by("name", "pk")
     )
@@ -243,7 +251,7 @@ def get_custom_roles(organization: Organization) -> QuerySet[CustomRole]:
     """The organization's own, not those of one project, with ``holders`` counted, by name."""
     return (
         CustomRole.objects.filter(organization=organization, project=None)
-        .annotate(holders=Count("assignments", distinct=True))
+        .annotate(holders=_counted(RoleAssignment.objects.all(), "role"))
         .order_by("name", "pk")
     )
 

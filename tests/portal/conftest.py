@@ -11,6 +11,8 @@ from django.conf import settings
 from django.test import Client
 from redis import Redis
 
+from tenants import jobs
+from tenants.mail import deliver_invitation
 from tenants.models import User
 
 
@@ -18,6 +20,13 @@ def log_in(user: User, **options: bool) -> Client:
     client = Client(**options)
     client.force_login(user)
     return client
+
+
+def deliver_invitations() -> None:
+    """What the control worker does: mail what was enqueued."""
+    for held in jobs.claim("tests"):
+        deliver_invitation(held)
+        jobs.complete(held)
 
 
 def form_id_in(html: str) -> str:

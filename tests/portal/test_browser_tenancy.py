@@ -14,6 +14,7 @@ from inference.models import Model
 from tenants import access, actions
 from tenants.models import ApiKey, Membership, Project
 from tests.cast import Cast, build_cast
+from tests.portal.conftest import deliver_invitations
 from tests.portal.test_browser import (  # noqa: F401 - fixtures are found by their names
     NARROW,
     chromium,
@@ -189,6 +190,7 @@ def test_from_an_invitation_to_the_trail(open_page: Any) -> None:  # noqa: F811
     owner.get_by_label("Viewer").check()
     owner.get_by_role("button", name="Send invitation").click()
     owner.get_by_text("is on its way to grace@example.com").wait_for()
+    deliver_invitations()
 
     link = re.search(r"/invitations/\w+/", mail.outbox[-1].body)
     assert link

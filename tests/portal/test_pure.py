@@ -5,12 +5,15 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from django import forms
+from django.test.html import parse_html
 from hypothesis import given
 from hypothesis import strategies as st
 
 from portal import charts, periods, ratelimits
-from tenants import addresses
+from portal.fields import QuickSelect
 from portal.templatetags.portal import exact_micros, micros, thousands
+from tenants import addresses
 
 PROXIES = addresses.parse_proxies(("10.0.0.0/8", "192.0.2.7", "::1"))
 
@@ -108,3 +111,16 @@ def test_the_scale_ends_at_a_round_number(amount: int) -> None:
     top = charts.nice_ceiling(amount)
     assert amount <= top
     assert str(top).rstrip("0") in {"1", "2", "3", "4", "5", "6", "8"}
+
+
+def test_a_quick_select_is_djangos_select() -> None:
+    choices = [("", "None"), ("Group <1>", [("a", "A & B"), ("b", "<b>")]), ("c", "C")]
+
+    class One(forms.Form):
+        quick = forms.ChoiceField(choices=choices, widget=QuickSelect, required=False)
+        plain = forms.ChoiceField(choices=choices, required=False)
+
+    for value in ("", "b", "c", "absent"):
+        form = One({"quick": value, "plain": value})
+        quick = str(form["quick"]).replace("quick", "plain")
+        assert parse_html(quick) == parse_html(str(form["plain"]))
