@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.db import IntegrityError, transaction
 from django.db.models import F
 
@@ -40,23 +42,26 @@ def grant_credit(
     if not moved:
         raise InvalidInput("No more can be taken back than was granted.", param="amount")
     organization.refresh_from_db(fields=["credit_granted_micros"])
+    told = {"amount_micros": amount_micros, "reference": reference, "reason": reason}
+    _record(organization, told, acting_user, address)
+    notify_change(organization)
+    return posting
+
+
+def _record(
+    organization: Organization, told: dict[str, Any], acting_user: User | None, address: str | None
+) -> None:
+    amount_micros, now = told["amount_micros"], organization.credit_granted_micros
     audit.record_event(
         acting_user=acting_user,
         action="credit.granted" if amount_micros > 0 else "credit.taken_back",
         object_type="organization",
         object_id=organization.public_id,
         organization=organization,
-        before={"credit_granted_micros": organization.credit_granted_micros - amount_micros},
-        after={
-            "credit_granted_micros": organization.credit_granted_micros,
-            "amount_micros": amount_micros,
-            "reference": reference,
-            "reason": reason,
-        },
+        before={"credit_granted_micros": now - amount_micros},
+        after={"credit_granted_micros": now, **told},
         address=address,
     )
-    notify_change(organization)
-    return posting
 
 
 def _check_grant(amount_micros: int, reference: str, reason: str) -> None:

@@ -247,16 +247,9 @@ def confirm_page(
         model_admin.message_user(request, told)
         return redirect(_page_of(obj))
     record_object(request, obj)
-    context = {
-        **admin.site.each_context(request),
-        "title": title,
-        "question": question,
-        "object": obj,
-        "opts": obj._meta,
-        "form": form,
-        "back": _page_of(obj),
-    }
-    return TemplateResponse(request, "admin/confirm_action.html", context)
+    asked = {"title": title, "question": question, "object": obj, "form": form}
+    context = {**admin.site.each_context(request), **asked, "opts": obj._meta}
+    return TemplateResponse(request, "admin/confirm_action.html", context | {"back": _page_of(obj)})
 
 
 def ask_reason(request: HttpRequest, _obj: Any) -> forms.Form:
