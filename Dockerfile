@@ -92,8 +92,4 @@ COPY --from=source / ./
 USER sluice
 RUN python manage.py collectstatic --no-input --verbosity=0
 EXPOSE 8000
-CMD ["python", "-m", "uvicorn", "config.asgi:application", \
-     "--host", "0.0.0.0", "--port", "8000", \
-     "--loop", "uvloop", "--http", "httptools", "--lifespan", "on", \
-     "--no-access-log", "--log-config", "deploy/local/uvicorn-logging.json", \
-     "--no-proxy-headers", "--timeout-graceful-shutdown", "30"]
+CMD ["python", "-m", "config.web", "--host", "0.0.0.0", "--port", "8000"]

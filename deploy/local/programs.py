@@ -14,8 +14,6 @@ from deploy.local.files import LOOPBACK, LocalError
 
 CHAT_DEPLOYMENT = "smollm2-135m-instruct"
 EMBEDDING_DEPLOYMENT = "all-minilm-l6-v2"
-# uvicorn would install its own handlers; this leaves Django's as they are.
-UVICORN_LOGGING = Path(__file__).with_name("uvicorn-logging.json")
 WEB_GRACE_S = 30
 # The roles whose logins a process has. The tables' owner is none of them: it is for
 # `manage.py`, which migrates and makes the demo.
@@ -95,13 +93,7 @@ _QUIET = ("--without-gossip", "--without-mingle")
 
 def _web(choices: Choices, environment: Mapping[str, str]) -> ProcessSpec:
     command = (
-        sys.executable, "-m", "uvicorn", "config.asgi:application",
-        "--host", LOOPBACK, "--port", str(choices.port),
-        "--loop", "uvloop", "--http", "httptools", "--lifespan", "on",
-        "--no-access-log", "--log-config", str(UVICORN_LOGGING),
-        # uvicorn would believe any X-Forwarded-For from loopback; TRUSTED_PROXIES decides.
-        "--no-proxy-headers",
-        "--timeout-graceful-shutdown", str(WEB_GRACE_S),
+        sys.executable, "-m", "config.web", "--host", LOOPBACK, "--port", str(choices.port)
     )  # fmt: skip
     return ProcessSpec("web", command, environment, WEB_GRACE_S + 5)
 
