@@ -26,7 +26,7 @@ GUIDE = (ROOT / "docs" / "api.md").read_text()
 ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text()
 # Of pages and of the model store; the API never answers with these.
 NOT_OF_THE_API = {
-    "invalid_request", "not_found", "insufficient_permissions", "already_done", "invalid_source",
+    "invalid_request", "not_found", "invitation_invalid", "already_done", "invalid_source",
     "missing_package", "checksum_mismatch", "version_taken", "fetch_failed", "conversion_failed",
     "store_busy", "request_in_flight", "idempotency_key_reused",
 }  # fmt: skip
