@@ -608,6 +608,7 @@ UNFOLD = {
                     _admin_page("Single sign-on", "login", "tenants_identityprovider"),
                     _admin_page("Plans", "sell", "tenants_plan"),
                     _admin_page("Audit trail", "history", "tenants_auditevent"),
+                    _admin_page("Jobs", "pending_actions", "tenants_job"),
                 ],
             },
             {

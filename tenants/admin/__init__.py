@@ -8,6 +8,7 @@ from django.contrib import admin
 
 from tenants.admin import (
     audit,
+    jobs,
     keys,
     members,
     organizations,
@@ -19,6 +20,7 @@ from tenants.admin import (
 
 __all__ = [
     "audit",
+    "jobs",
     "keys",
     "members",
     "organizations",
