@@ -33,7 +33,7 @@ class AdminApiKeys(ManagementView):
     @operation("admin_key.manage", query=OrderedQuery, answer=Page[AdminApiKey])
     def get(self, query: OrderedQuery) -> Page[AdminApiKey]:
         """List admin keys."""
-        found = list_page(listings.admin_keys(self.organization), query.cursor)
+        found = list_page(listings.admin_keys(self.organization), query.cursor, is_wide=True)
         return page_of(found, [admin_key(row) for row in found.rows])
 
     @operation("admin_key.manage", body=CreateAdminKey, answer=NewAdminApiKey)

@@ -27,7 +27,7 @@ class ProjectApiKeys(ManagementView):
         """List a project's keys, those of its service accounts included."""
         keys = listings.project_keys(_project(self, project_id))
         shown = listings.with_owner_access(keys, query.owner_project_access)
-        found = list_page(shown, query.cursor, among=keys)
+        found = list_page(shown, query.cursor, among=keys, is_wide=True)
         return page_of(found, [project_key(row) for row in found.rows])
 
     @operation("key.create", body=CreateProjectKey, answer=NewProjectApiKey)
