@@ -13,7 +13,7 @@ import hmac
 import ipaddress
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from typing import Protocol
 
 from django.conf import settings
@@ -23,6 +23,7 @@ from redis.exceptions import RedisError
 from api import sse
 from api.chat_completions import handler as chat_handler
 from api.completions import handler as completion_handler
+from api.controls import DEFAULT, Controls, controls_of
 from api.embeddings import handler as embedding_handler
 from api.errors import INTERNAL, ApiError, api_error
 from api.gateway import Gateway, current_gateway
@@ -39,7 +40,8 @@ from api.http import (
     json_response,
 )
 from api.models import handler as model_handler
-from api.run import Plan, Run
+from api.plan import Plan
+from api.run import Run
 from inference import metrics
 from inference.errors import InferenceError, NoReplica
 from tenants.errors import AccessDenied, TenantError
@@ -66,7 +68,17 @@ class StreamingCall(Call, Protocol):
     def chunks(self, run: Run) -> AsyncIterator[list[bytes]]: ...
 
 
-Prepare = Callable[[Gateway, Principal, bytes, str, float], Awaitable[Call]]
+class Prepare(Protocol):
+    async def __call__(
+        self,
+        gateway: Gateway,
+        principal: Principal,
+        raw: bytes,
+        request_id: str,
+        started_at: float,
+        controls: Controls = DEFAULT,
+    ) -> Call: ...
+
 
 # Endpoint path to the steps that turn its body into a call; the WebSocket has the same.
 ENDPOINTS: dict[str, Prepare] = {
@@ -160,7 +172,8 @@ async def _infer(gateway: Gateway, request: Request, prepare: Prepare, send: Sen
     body = await request.json_body()
     if gateway.is_draining or gateway.requests > settings.MAX_IN_FLIGHT:
         raise NoReplica("This server is at its capacity. Try again shortly.")
-    call = await prepare(gateway, principal, body, request.request_id, request.started_at)
+    controls = controls_of(request.scope["headers"])
+    call = await prepare(gateway, principal, body, request.request_id, request.started_at, controls)
     current = asyncio.current_task()
     assert current is not None
     # Most requests end before it begins: a task for each would be their dearest part.

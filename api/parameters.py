@@ -14,6 +14,7 @@ from msgspec import Meta
 from inference.errors import ContextLengthExceeded, InvalidRequest
 from inference.registry import Served
 from inference.wire import Sampling
+from tenants.principal import Principal
 
 MOST_CHOICES = 16
 MOST_STOPS = 16
@@ -64,6 +65,26 @@ class SamplingFields(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     store: bool | None = None
 
 
+# OpenAI's names and ours. "auto" is what a project's settings say there; here it is default.
+_TIERS = {None: "standard", "auto": "standard", "default": "standard", "flex": "flex"}
+_TIER_NAMES = {"standard": "default"}
+
+
+def tier_of(asked: str | None, principal: Principal) -> str:
+    """The class a request runs in. Who asks for priority and has not bought it gets the default,
+    as at OpenAI; the answer says which it was."""
+    if asked == "priority":
+        return "priority" if principal.allows_priority else "standard"
+    if asked not in _TIERS:
+        refuse(service_tier=asked)
+    return _TIERS[asked]
+
+
+def tier_name(tier: str) -> str:
+    """As answers call it."""
+    return _TIER_NAMES.get(tier, tier)
+
+
 def refuse(**fields: Any) -> None:
     """Refuse, by name, parameters that exist elsewhere but are not supported here."""
     for name, value in fields.items():
@@ -96,8 +117,6 @@ def sampling_of(
 ) -> Sampling:
     """The validated ``Sampling`` of a request; raises InvalidRequest naming the field."""
     refuse(store=body.store)
-    if body.service_tier not in (None, "auto", "default"):
-        refuse(service_tier=body.service_tier)
     if body.stream_options is not None and not body.stream:
         raise InvalidRequest(
             "The 'stream_options' parameter is only allowed when 'stream' is enabled.",

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from api.controls import DEFAULT, Controls
 from api.gateway import Gateway
-from inference.errors import InvalidRequest
+from inference.errors import InvalidRequest, Overloaded
 from inference.registry import ModelEntry, Served, Snapshot, model_not_found
 from tenants.principal import Principal
 
 MOST_FALLBACKS = 4
+# A forecast from queues is worth no more than this.
+LONGEST_RETRY_S = 60.0
 
 
 def usable_deployments(snapshot: Snapshot, entry: ModelEntry, principal: Principal) -> list[Served]:
@@ -34,24 +37,50 @@ def find_model(
 
 
 def resolve(
-    gateway: Gateway, name: str, kind: str, principal: Principal
+    gateway: Gateway,
+    name: str,
+    kind: str,
+    principal: Principal,
+    tier: str = "standard",
+    controls: Controls = DEFAULT,
 ) -> tuple[ModelEntry, tuple[Served, ...]]:
     """The model (or the fallback that answers for it) and its deployments, best first.
 
-    The fallback is chosen before tokens are counted, because it counts its own.
+    The fallback is chosen before tokens are counted, because it counts its own. Raises
+    Overloaded, before anything is reserved, when the wait for a place would be too long.
     """
     snapshot = gateway.registry.snapshot
     entry, usable = find_model(gateway, name, principal)
     if entry.kind != kind:
         raise InvalidRequest(f"The model `{name}` does not serve this endpoint.", param="model")
-    chosen = entry
+    chosen, overload = entry, None
     for _ in range(MOST_FALLBACKS):
         if gateway.dispatcher.has_replica(served.deployment for served in usable):
-            break
-        fallback = snapshot.models.get(chosen.fallback or "")
+            excess_s = gateway.dispatcher.excess_wait_s(usable, tier)
+            if not excess_s:
+                return chosen, tuple(snapshot.resolve(chosen, principal.organization))
+            overload = overload or _overloaded(name, excess_s)
+            may_fall_back = controls.allows_fallback is True
+        else:
+            may_fall_back = controls.allows_fallback is not False
+        fallback = snapshot.models.get(chosen.fallback or "") if may_fall_back else None
         usable = usable_deployments(snapshot, fallback, principal) if fallback else []
         if fallback is None or fallback.kind != kind or not usable:
-            chosen = entry
             break
         chosen = fallback
-    return chosen, tuple(snapshot.resolve(chosen, principal.organization))
+    if overload is not None:
+        raise overload
+    # Nobody is up: the one that was asked for is told to be away, when it is dispatched.
+    return entry, tuple(snapshot.resolve(entry, principal.organization))
+
+
+def stands_in_for(gateway: Gateway, name: str, entry: ModelEntry) -> str:
+    """The model of this name, if ``entry`` answers in its place; else empty."""
+    asked = gateway.registry.snapshot.find(name)
+    return "" if asked is entry else asked.name
+
+
+def _overloaded(name: str, excess_s: float) -> Overloaded:
+    error = Overloaded(f"The model `{name}` is overloaded. Try again in a moment.")
+    error.retry_after_s = min(LONGEST_RETRY_S, max(1.0, excess_s))
+    return error

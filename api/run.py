@@ -12,57 +12,28 @@ import hmac
 import logging
 import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from types import TracebackType
 
 import msgspec
 from django.conf import settings
 
+from api.caching import CacheUse
 from api.gateway import Gateway
+from api.plan import Plan
 from billing.usage import UsageReport
 from inference import metrics, screening
 from inference.dispatch import Job, Output, Sequence
 from inference.errors import ContentBlocked, InferenceError
 from inference.holds import HoldNote, encode_note
 from inference.output_estimate import UNKNOWN_TOKENS
-from inference.registry import ModelEntry, Served
-from inference.response_cache import CachedAnswer, CachedChoice, is_cacheable, key_of
+from inference.registry import Served
+from inference.response_cache import CachedChoice
 from inference.wire import Sampling
 from tenants.errors import RateHeaders
-from tenants.principal import Principal
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What to run, decided and validated."""
-
-    request_id: str
-    endpoint: str
-    principal: Principal
-    entry: ModelEntry
-    candidates: tuple[Served, ...]
-    prompts: list[list[int]]
-    sampling: Sampling | None  # None: embeddings
-    n: int = 1
-    screened_text: str = ""
-    has_output_limit: bool = False  # whether the client said max_tokens
-    cache_ttl_s: int = 0
-    started_at: float = field(default_factory=time.monotonic)
-
-    @property
-    def prompt_tokens(self) -> int:
-        return sum(map(len, self.prompts))
-
-    @property
-    def most_output_tokens(self) -> int:
-        return 0 if self.sampling is None else self.sampling.max_tokens * self.answers
-
-    @property
-    def answers(self) -> int:
-        return 0 if self.sampling is None else self.n * len(self.prompts)
 
 
 @dataclass(slots=True)
@@ -82,8 +53,7 @@ class Run:
         self._sequences: list[Sequence] = []
         self._screens: list[screening.OutputScreen] = []
         self._flags: list[str] = []
-        self._cached: CachedAnswer | None = None
-        self._cache_key = ""
+        self._cache = CacheUse(gateway, plan)
         self._texts: list[list[str]] = []
         self._finish_reasons: dict[int, str] = {}
         self._status = "failed"
@@ -97,8 +67,8 @@ class Run:
         await self._admit()
         try:
             self._screen_input()
-            await self._look_in_cache()
-            if self._cached is None:
+            await self._cache.look()
+            if self._cache.answer is None:
                 self._dispatch()
         except BaseException:
             await self._close()
@@ -158,20 +128,6 @@ class Run:
                 "policy does not allow."
             )
 
-    async def _look_in_cache(self) -> None:
-        plan = self.plan
-        if not plan.cache_ttl_s or plan.sampling is None or not is_cacheable(plan.sampling):
-            return
-        organization = plan.principal.organization
-        self._cache_key = key_of(
-            organization,
-            plan.candidates[0].version,
-            plan.prompts,
-            plan.sampling,
-            plan.n,
-        )
-        self._cached = await self._gateway.cache.get(self._cache_key, organization)
-
     def _dispatch(self) -> None:
         plan, principal = self.plan, self.plan.principal
         salt = cache_salt(principal.organization)
@@ -187,6 +143,7 @@ class Run:
                     candidates=plan.candidates,
                     region=principal.region,
                     must_stay_in_region=principal.data_residency,
+                    tier=plan.tier,
                 )
                 self._sequences.append(self._gateway.dispatcher.submit(job))
                 self._screens.append(screening.OutputScreen(principal.screening_policy))
@@ -197,8 +154,8 @@ class Run:
 
     async def parts(self) -> AsyncIterator[Part]:
         """Output as it comes; each choice's last part has a ``finish_reason``."""
-        if self._cached is not None:
-            for index, choice in enumerate(self._cached.choices):
+        if (cached := self._cache.answer) is not None:
+            for index, choice in enumerate(cached.choices):
                 yield Part(index, Output([], choice.text, finish_reason=choice.finish_reason))
         elif len(self._sequences) == 1:
             async for part in self._follow(0):
@@ -218,7 +175,7 @@ class Run:
                 output.text, blocked = screen.feed(output.text, is_last=is_done)
                 if blocked:
                     self._block(blocked)
-            if self._cache_key:
+            if self._cache.wants_answer:
                 self._texts[index].append(output.text)
                 self._finish_reasons[index] = output.finish_reason
             if output.text or output.token_ids or is_done:
@@ -265,13 +222,13 @@ class Run:
 
     @property
     def completion_tokens(self) -> int:
-        if self._cached is not None:
-            return sum(choice.tokens for choice in self._cached.choices)
+        if (cached := self._cache.answer) is not None:
+            return sum(choice.tokens for choice in cached.choices)
         return sum(len(sequence.output_ids) for sequence in self._sequences)
 
     @property
     def cached_tokens(self) -> int:
-        if self._cached is not None:
+        if self._cache.answer is not None:
             return self.plan.prompt_tokens
         # Choices of one prompt share it; the prompt is billed, and cached, once.
         firsts = self._sequences[:: self.plan.n]
@@ -280,21 +237,26 @@ class Run:
     @property
     def headers(self) -> RateHeaders:
         """Rate limits, what answered, and how: for the response's head."""
-        served = self._served()
+        plan = self.plan
         headers = [
             *self.rate_headers,
-            (b"x-sluice-model-version", served.version_label.encode()),
+            (b"x-sluice-model-version", self._served().version_label.encode()),
+            *self._cache.headers,
         ]
-        if self._cached is not None:
-            headers += [
-                (b"x-sluice-cache", b"hit"),
-                (b"age", b"%d" % self._cached.age_s),
-                (b"x-sluice-cache-source", self._cached.source_request.encode()),
-            ]
-        elif self._cache_key:
-            headers.append((b"x-sluice-cache", b"miss"))
+        if plan.stands_in_for:
+            headers.append((b"x-sluice-model-fallback", plan.stands_in_for.encode()))
+        if plan.is_explained:
+            headers += self._explanation()
         if settings.ENGINE == "simulated":
             headers.append((b"x-sluice-engine", b"simulated"))
+        return headers
+
+    def _explanation(self) -> RateHeaders:
+        """Where each sequence is now, and how the first came there."""
+        names = ",".join(sequence.replica for sequence in self._sequences)
+        headers = [(b"x-sluice-replica", names.encode())]
+        if self._sequences and (decision := self._sequences[0].decision) is not None:
+            headers.append((b"x-sluice-routing", decision.line().encode()))
         return headers
 
     def _served(self) -> Served:
@@ -332,9 +294,13 @@ class Run:
                     metrics.SCREENED.labels(category, "flag").inc()
         self._observe()
         self._learn()
-        await self._gateway.settlement.settle(self._report())
-        if self._status == "completed" and self._cache_key and self._cached is None:
-            await self._keep_answer()
+        try:
+            await self._gateway.settlement.settle(self._report())
+        finally:
+            if self._status == "completed" and self._cache.wants_answer:
+                await self._cache.keep(self._choices(), self.admitted_at)
+            else:
+                await self._cache.leave()
 
     def _learn(self) -> None:
         plan = self.plan
@@ -343,17 +309,12 @@ class Run:
             principal = plan.principal
             self._gateway.output_estimate.learn(principal.api_key, plan.entry.name, tokens)
 
-    async def _keep_answer(self) -> None:
-        choices = [
+    def _choices(self) -> list[CachedChoice]:
+        found = zip(self._texts, self._sequences, strict=True)
+        return [
             CachedChoice("".join(texts), len(sequence.output_ids), self._finish_reasons[index])
-            for index, (texts, sequence) in enumerate(
-                zip(self._texts, self._sequences, strict=True)
-            )
+            for index, (texts, sequence) in enumerate(found)
         ]
-        answer = CachedAnswer(
-            self.plan.principal.organization, self.plan.request_id, time.time(), choices
-        )
-        await self._gateway.cache.put(self._cache_key, answer, self.plan.cache_ttl_s)
 
     def _report(self) -> UsageReport:
         plan, principal = self.plan, self.plan.principal
@@ -379,7 +340,7 @@ class Run:
             time_to_first_token_ms=None if first is None else int(first * 1000),
             duration_ms=int((time.monotonic() - plan.started_at) * 1000),
             replica=self._sequences[0].replica if self._sequences else "",
-            cache_hit=self._cached is not None,
+            cache_hit=self._cache.answer is not None,
             flags=self._flags,
         )
 

@@ -7,16 +7,20 @@ transaction, to read it again: PostgreSQL delivers the notice when it commits.
 from __future__ import annotations
 
 import re
+import time
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
+import redis
+from django.conf import settings
 from django.db import IntegrityError, connection, transaction
 
+from inference import response_cache
 from inference.models import Deployment, Model, ModelVersion
 from tenants import audit
 from tenants.errors import InvalidInput
-from tenants.models import User
+from tenants.models import Organization, User
 
 CHANNEL = "registry_changed"
 
@@ -126,3 +130,32 @@ def create_deployment(
     )
     notify_registry_changed()
     return deployment
+
+
+# Longer than any answer is kept: until then each is known to be void.
+VOID_KEPT_S = 2 * 86_400
+
+
+@transaction.atomic
+def forget_answers(
+    organization: Organization, *, acting_user: User | None, address: str | None = None
+) -> None:
+    """Make every cached answer of an organization void, those still being made included.
+
+    Raises redis.RedisError, and then nothing has happened.
+    """
+    audit.record_event(
+        acting_user=acting_user,
+        action="response_cache.cleared",
+        object_type="organization",
+        object_id=organization.public_id,
+        organization=organization,
+        address=address,
+    )
+    client = redis.Redis.from_url(
+        settings.REDIS_URL,
+        socket_timeout=settings.REDIS_TIMEOUT_S,
+        socket_connect_timeout=settings.REDIS_TIMEOUT_S,
+    )
+    with client:
+        client.set(response_cache.void_key(organization.pk), time.time(), ex=VOID_KEPT_S)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from django import forms
 from django.contrib import admin
+from django.http import HttpRequest
+from django.template.response import TemplateResponse
 from django.utils import timezone
 from unfold.admin import TabularInline
-from unfold.decorators import display
+from unfold.decorators import action, display
 
 from inference import actions
+from inference.dispatch.live import get_live_views
 from inference.models import (
     Deployment,
     Model,
@@ -117,6 +120,7 @@ class RoutingPolicyPage(RegistryAdmin):
 
 @admin.register(Replica)
 class ReplicaPage(ReadOnlyAdmin):
+    actions_list = ("live_dispatch",)
     list_display = (
         "name",
         "deployment",
@@ -132,6 +136,16 @@ class ReplicaPage(ReadOnlyAdmin):
     list_select_related = ("deployment",)
     list_filter = ("state", "deployment")
     search_fields = ("name", "node")
+
+    @action(description="Live dispatch", url_path="dispatch", permissions=["view"])
+    def live_dispatch(self, request: HttpRequest) -> TemplateResponse:
+        """Batches and routing decisions of the process that answers this page."""
+        context = {
+            **self.admin_site.each_context(request),
+            "title": "Live dispatch",
+            "views": get_live_views(),
+        }
+        return TemplateResponse(request, "admin/inference/dispatch.html", context)
 
     @display(
         description="State",

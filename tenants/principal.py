@@ -54,6 +54,7 @@ class Principal:
     # Each non-empty set must hold a model for it to be used: the key's, the project's.
     allowed_models: tuple[frozenset[str], ...] = ()
     denied_models: frozenset[str] = frozenset()
+    allows_priority: bool = False  # the plan has the service tier "priority"
 
     @property
     def is_held_to_models(self) -> bool:

@@ -18,11 +18,13 @@ from api.chat_completions.wire import (
     usage_of,
 )
 from api.choices import gather_choices
+from api.controls import DEFAULT, Controls
 from api.errors import malformed
 from api.gateway import Gateway
-from api.parameters import output_limit, refuse, sampling_of
-from api.resolve import resolve
-from api.run import Plan, Run
+from api.parameters import output_limit, refuse, sampling_of, tier_name, tier_of
+from api.plan import Plan
+from api.resolve import resolve, stands_in_for
+from api.run import Run
 from inference.errors import InvalidRequest
 from inference.models import Model
 from inference.wire import Logprob
@@ -61,12 +63,16 @@ class ChatCall:
                 "model": self.plan.entry.name,
                 "choices": choices,
                 "usage": self._usage(run),
+                "service_tier": tier_name(self.plan.tier),
             }
         )
 
     async def chunks(self, run: Run) -> AsyncIterator[list[bytes]]:
         """``chat.completion.chunk`` objects; those of one list belong in one write."""
-        writer = ChunkWriter(self._id, self._created, self.plan.entry.name, self._with_usage)
+        plan = self.plan
+        writer = ChunkWriter(
+            self._id, self._created, plan.entry.name, self._with_usage, tier_name(plan.tier)
+        )
         started: set[int] = set()
         finished = 0
         ready: list[bytes] = []
@@ -103,6 +109,7 @@ async def prepare(
     raw: bytes,
     request_id: str,
     started_at: float,
+    controls: Controls = DEFAULT,
 ) -> ChatCall:
     """Steps 2 to 4: validate, resolve, count."""
     try:
@@ -110,7 +117,8 @@ async def prepare(
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise malformed(error) from None
     _refuse_unsupported(body)
-    entry, candidates = resolve(gateway, body.model, Model.Kind.CHAT, principal)
+    tier = tier_of(body.service_tier, principal)
+    entry, candidates = resolve(gateway, body.model, Model.Kind.CHAT, principal, tier, controls)
     served = candidates[0]
     messages = [_template_message(index, message) for index, message in enumerate(body.messages)]
     prompt_ids = await served.renderer.encode_chat(
@@ -131,6 +139,9 @@ async def prepare(
         screened_text="\n".join(str(message["content"]) for message in messages),
         has_output_limit=asked is not None,
         cache_ttl_s=principal.response_cache_ttl_s,
+        tier=tier,
+        controls=controls,
+        stands_in_for=stands_in_for(gateway, body.model, entry),
         started_at=started_at,
     )
     return ChatCall(body, plan)

@@ -93,13 +93,16 @@ def _token(text: str, logprob: float) -> dict[str, Any]:
 class ChunkWriter:
     """Frames of one streamed answer: everything but the delta is encoded once."""
 
-    def __init__(self, completion_id: str, created: int, model: str, with_usage: bool):
+    def __init__(
+        self, completion_id: str, created: int, model: str, with_usage: bool, service_tier: str
+    ):
         head = to_json(
             {
                 "id": completion_id,
                 "object": "chat.completion.chunk",
                 "created": created,
                 "model": model,
+                "service_tier": service_tier,
             }
         )
         self._head = head[:-1] + b',"choices":['

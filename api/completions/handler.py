@@ -18,12 +18,14 @@ from api.completions.wire import (
     decode,
     to_json,
 )
+from api.controls import DEFAULT, Controls
 from api.errors import malformed
 from api.gateway import Gateway
-from api.parameters import output_limit, refuse, sampling_of
+from api.parameters import output_limit, refuse, sampling_of, tier_name, tier_of
+from api.plan import Plan
 from api.prompts import encode_inputs, split_inputs
-from api.resolve import resolve
-from api.run import Plan, Run
+from api.resolve import resolve, stands_in_for
+from api.run import Run
 from inference.models import Model
 from tenants.principal import Principal
 
@@ -38,6 +40,8 @@ class CompletionCall:
         self.is_stream = bool(body.stream)
         self._with_usage = bool(body.stream_options and body.stream_options.include_usage)
         self._logprobs = body.logprobs
+        # OpenAI's object has no such field: only who named a tier hears of it.
+        self._tier = {"service_tier": tier_name(plan.tier)} if body.service_tier else {}
         self._id = f"cmpl-{plan.request_id}"
         self._created = int(time.time())
         self._choices = plan.n * len(plan.prompts)
@@ -63,6 +67,7 @@ class CompletionCall:
                 "model": self.plan.entry.name,
                 "choices": choices,
                 "usage": self._usage(run),
+                **self._tier,
             }
         )
 
@@ -96,6 +101,7 @@ async def prepare(
     raw: bytes,
     request_id: str,
     started_at: float,
+    controls: Controls = DEFAULT,
 ) -> CompletionCall:
     """Steps 2 to 4: validate, resolve, count."""
     try:
@@ -105,7 +111,8 @@ async def prepare(
     refuse(echo=body.echo, suffix=body.suffix)
     if body.best_of not in (None, body.n or 1):
         refuse(best_of=body.best_of)
-    entry, candidates = resolve(gateway, body.model, Model.Kind.CHAT, principal)
+    tier = tier_of(body.service_tier, principal)
+    entry, candidates = resolve(gateway, body.model, Model.Kind.CHAT, principal, tier, controls)
     served = candidates[0]
     inputs = split_inputs(body.prompt, "prompt", MOST_PROMPTS)
     prompts = await encode_inputs(inputs, served, principal.organization, "prompt")
@@ -130,6 +137,9 @@ async def prepare(
         screened_text="\n".join(item for item in inputs if isinstance(item, str)),
         has_output_limit=True,
         cache_ttl_s=principal.response_cache_ttl_s,
+        tier=tier,
+        controls=controls,
+        stands_in_for=stands_in_for(gateway, body.model, entry),
         started_at=started_at,
     )
     return CompletionCall(body, plan)

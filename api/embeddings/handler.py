@@ -9,11 +9,14 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from api.controls import DEFAULT, Controls
 from api.errors import malformed
 from api.gateway import Gateway
+from api.parameters import tier_name, tier_of
+from api.plan import Plan
 from api.prompts import encode_inputs, split_inputs
-from api.resolve import resolve
-from api.run import Plan, Run
+from api.resolve import resolve, stands_in_for
+from api.run import Run
 from inference.errors import InvalidRequest
 from inference.models import Model
 from tenants.principal import Principal
@@ -28,6 +31,7 @@ class EmbeddingRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: Annotated[int, Meta(ge=1)] | None = None
     user: Annotated[str, Meta(max_length=512)] | None = None
+    service_tier: str | None = None
 
 
 _decode = msgspec.json.Decoder(EmbeddingRequest).decode
@@ -38,6 +42,7 @@ class EmbeddingCall:
 
     def __init__(self, body: EmbeddingRequest, plan: Plan):
         self.plan = plan
+        self._tier = {"service_tier": tier_name(plan.tier)} if body.service_tier else {}
         self._is_base64 = body.encoding_format == "base64"
 
     async def whole(self, run: Run) -> bytes:
@@ -59,6 +64,7 @@ class EmbeddingCall:
                 ],
                 "model": self.plan.entry.name,
                 "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
+                **self._tier,
             }
         )
 
@@ -74,13 +80,17 @@ async def prepare(
     raw: bytes,
     request_id: str,
     started_at: float,
+    controls: Controls = DEFAULT,
 ) -> EmbeddingCall:
     """Steps 2 to 4: validate, resolve, count."""
     try:
         body = _decode(raw)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise malformed(error) from None
-    entry, candidates = resolve(gateway, body.model, Model.Kind.EMBEDDING, principal)
+    tier = tier_of(body.service_tier, principal)
+    entry, candidates = resolve(
+        gateway, body.model, Model.Kind.EMBEDDING, principal, tier, controls
+    )
     served = candidates[0]
     if body.dimensions not in (None, served.embedding_dimensions):
         raise InvalidRequest(
@@ -98,6 +108,9 @@ async def prepare(
         prompts=await encode_inputs(inputs, served, principal.organization, "input"),
         sampling=None,
         screened_text="\n".join(item for item in inputs if isinstance(item, str)),
+        tier=tier,
+        controls=controls,
+        stands_in_for=stands_in_for(gateway, body.model, entry),
         started_at=started_at,
     )
     return EmbeddingCall(body, plan)

@@ -18,7 +18,7 @@ from django.conf import settings
 from redis.exceptions import RedisError
 
 from inference import metrics, wire
-from inference.dispatch import quarantine
+from inference.dispatch import live, quarantine
 from inference.dispatch.aborts import Aborts
 from inference.dispatch.batching import Speed
 from inference.dispatch.mailbox import Mailbox
@@ -86,8 +86,10 @@ class Dispatcher:
             asyncio.create_task(self.fleet.run()),
             asyncio.create_task(self._supervise()),
         ]
+        live.enlist(self)
 
     async def stop(self) -> None:
+        live.delist(self)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -115,7 +117,7 @@ class Dispatcher:
             for replica in self.fleet.of_deployment(deployment).values()
         )
 
-    def excess_wait_s(self, candidates: tuple[Served, ...], tier: str) -> float:
+    def excess_wait_s(self, candidates: Iterable[Served], tier: str) -> float:
         """By how much a request would wait longer than its tier may; 0 if it would not."""
         return self.placement.excess_s(candidates, tier)
 

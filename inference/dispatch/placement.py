@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from inference.dispatch.sequence import Job, Sequence
@@ -112,7 +113,7 @@ class Placement:
             before = self._answer_s.get(deployment, took_s)
             self._answer_s[deployment] = before + _NEWEST * (took_s - before)
 
-    def excess_s(self, candidates: tuple[Served, ...], tier: str) -> float:
+    def excess_s(self, candidates: Iterable[Served], tier: str) -> float:
         """By how much the shortest wait is longer than this tier waits; 0 if it is not."""
         if tier == "batch":
             return 0.0

@@ -12,10 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from api.controls import Controls
 from api.models import handler as model_handler
-from api.resolve import find_model, resolve
-from inference.errors import InvalidRequest, ModelNotFound
-from inference.registry import ModelEntry, Snapshot
+from api.resolve import find_model, resolve, stands_in_for
+from inference.errors import InvalidRequest, ModelNotFound, Overloaded
+from inference.registry import ModelEntry, Served, Snapshot
 from tenants.principal import Principal
 from tests.inference.callers import make_served
 from tests.tenants.factory import make_principal
@@ -28,9 +29,17 @@ class Fleet:
     """Which deployments have a ready replica now."""
 
     ready: set[int] = field(default_factory=set)
+    busy: set[int] = field(default_factory=set)
 
     def has_replica(self, deployments: Iterable[int]) -> bool:
         return not self.ready.isdisjoint(deployments)
+
+    def excess_wait_s(self, candidates: Iterable[Served], tier: str) -> float:
+        return (
+            0.0
+            if tier == "batch" or any(s.deployment not in self.busy for s in candidates)
+            else 7.5
+        )
 
 
 def model(name: str, *deployments: tuple[int, int | None], fallback: str | None = None, kind: str = "chat") -> ModelEntry:  # fmt: skip
@@ -39,9 +48,16 @@ def model(name: str, *deployments: tuple[int, int | None], fallback: str | None 
     return ModelEntry(name, kind, "sluice", 0, fallback, served)
 
 
-def gateway(*models: ModelEntry, ready: set[int], aliases: dict[str, str] | None = None) -> Any:
+def gateway(
+    *models: ModelEntry,
+    ready: set[int],
+    busy: set[int] | None = None,
+    aliases: dict[str, str] | None = None,
+) -> Any:
     snapshot = Snapshot({each.name: each for each in models}, aliases or {})
-    return SimpleNamespace(registry=SimpleNamespace(snapshot=snapshot), dispatcher=Fleet(ready))
+    return SimpleNamespace(
+        registry=SimpleNamespace(snapshot=snapshot), dispatcher=Fleet(ready, busy or set())
+    )
 
 
 def caller(organization: int = OURS, **fields: object) -> Principal:
@@ -185,3 +201,39 @@ def test_a_listed_model_shows_the_context_of_what_the_caller_uses() -> None:
 
     assert shown(OURS) == entry.deployments[1].max_context_tokens
     assert shown(THEIRS) == 10**6
+
+
+# --- Overload ----------------------------------------------------------------------------------
+
+
+def test_overload_is_refused_at_once_with_the_time_to_wait() -> None:
+    gate = gateway(
+        model("a", (1, None), fallback="b"), model("b", (2, None)), ready={1, 2}, busy={1}
+    )
+    with pytest.raises(Overloaded) as refusal:
+        resolve(gate, "a", "chat", caller())
+    assert (refusal.value.status, refusal.value.retry_after_s) == (503, 7.5)
+
+    entry, _ = resolve(gate, "a", "chat", caller(), "batch")
+    assert entry.name == "a"
+
+
+def test_who_allows_it_is_answered_by_the_fallback_and_told() -> None:
+    models = [model("a", (1, None), fallback="b"), model("b", (2, None), fallback="c"), model("c", (3, None))]  # fmt: skip
+    allowed = Controls(allows_fallback=True)
+    gate = gateway(*models, ready={1, 2, 3}, busy={1}, aliases={"alias": "a"})
+    entry, _ = resolve(gate, "alias", "chat", caller(), controls=allowed)
+    assert entry.name == "b"
+    assert stands_in_for(gate, "alias", entry) == "a" and stands_in_for(gate, "b", entry) == ""
+
+    busier = gateway(*models, ready={1, 2, 3}, busy={1, 2})
+    assert resolve(busier, "a", "chat", caller(), controls=allowed)[0].name == "c"
+    full = gateway(*models, ready={1, 2, 3}, busy={1, 2, 3})
+    with pytest.raises(Overloaded, match="`a`"):
+        resolve(full, "a", "chat", caller(), controls=allowed)
+
+
+def test_who_forbids_it_is_answered_by_nobody_else() -> None:
+    gate = gateway(model("a", (1, None), fallback="b"), model("b", (2, None)), ready={2})
+    entry, _ = resolve(gate, "a", "chat", caller(), controls=Controls(allows_fallback=False))
+    assert entry.name == "a"

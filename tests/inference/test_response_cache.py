@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 
@@ -13,15 +14,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inference import response_cache, wire
+from inference.actions import forget_answers
 from inference.response_cache import (
     CachedAnswer,
     CachedChoice,
     ResponseCache,
+    Turn,
     is_cacheable,
     key_of,
 )
 from inference.wire import Sampling
+from tenants.models import AuditEvent
 from tenants.redis_link import RedisLink
+from tests.cast import build_cast
 
 GREEDY = Sampling(temperature=0.0)
 PROMPTS = [[1, 2, 3]]
@@ -100,6 +105,133 @@ async def test_a_huge_answer_is_not_kept(cache: ResponseCache, valkey: redis.Red
     await cache.put(KEY, answer(text="x" * response_cache.MOST_BYTES), 60)
 
     assert not valkey.exists(KEY)
+
+
+# --- One run for those who ask the same at once ---------------------------------------------
+
+
+async def test_of_those_who_ask_at_once_one_leads_and_the_others_get_its_answer(
+    cache: ResponseCache,
+) -> None:
+    lead = await cache.get_or_lead(KEY, 5)
+    assert lead.is_leader and lead.answer is None
+    followers = [asyncio.create_task(cache.get_or_lead(KEY, 5)) for _ in range(20)]
+    other = await cache.get_or_lead(key_of(6, 1, PROMPTS, GREEDY, 1), 6)
+    assert other.is_leader  # another organization runs its own
+    await asyncio.sleep(0.05)
+    assert not any(task.done() for task in followers)
+    await cache.put(KEY, answer(), 60)
+
+    turns = await asyncio.gather(*followers)
+    assert all(turn == Turn(answer=turns[0].answer) for turn in turns)
+    assert turns[0].answer is not None and turns[0].answer.source_request == "req-1"
+    assert (await cache.get_or_lead(KEY, 5)).answer is not None  # and whoever comes later
+
+
+async def test_a_leader_that_fails_leaves_the_lead_to_one_other(cache: ResponseCache) -> None:
+    await cache.get_or_lead(KEY, 5)
+    followers = [asyncio.create_task(cache.get_or_lead(KEY, 5)) for _ in range(5)]
+    await asyncio.sleep(0.05)
+    await cache.give_up(KEY)
+    await asyncio.sleep(0.05)
+
+    done = [task for task in followers if task.done()]
+    assert len(done) == 1 and done[0].result().is_leader
+    await cache.put(KEY, answer(), 60)
+    turns = await asyncio.gather(*followers)
+    assert sum(turn.is_leader for turn in turns) == 1
+
+
+async def test_a_follower_that_leaves_harms_nobody(cache: ResponseCache) -> None:
+    await cache.get_or_lead(KEY, 5)
+    leaving = asyncio.create_task(cache.get_or_lead(KEY, 5))
+    staying = asyncio.create_task(cache.get_or_lead(KEY, 5))
+    await asyncio.sleep(0.05)
+    leaving.cancel()
+    await asyncio.gather(leaving, return_exceptions=True)
+    await cache.put(KEY, answer(), 60)
+
+    assert (await staying).answer is not None
+
+
+async def test_gateways_share_one_run_too(link: RedisLink) -> None:
+    here, there = ResponseCache(link), ResponseCache(link)
+    assert (await here.get_or_lead(KEY, 5)).is_leader
+    following = asyncio.create_task(there.get_or_lead(KEY, 5))
+    await asyncio.sleep(0.2)
+    assert not following.done()
+    await here.put(KEY, answer(), 60)
+    assert (await following).answer is not None
+
+
+async def test_a_gateway_that_died_holds_the_lead_no_longer_than_its_lease(
+    link: RedisLink, valkey: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(response_cache, "LEASE_MS", 300)
+    assert (await ResponseCache(link).get_or_lead(KEY, 5)).is_leader
+    began = time.monotonic()
+    assert (await ResponseCache(link).get_or_lead(KEY, 5)).is_leader
+    assert 0.2 < time.monotonic() - began < 5
+
+
+async def test_nobody_waits_longer_than_the_bound(
+    link: RedisLink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(response_cache, "FOLLOW_S", 0.2)
+    cache = ResponseCache(link)
+    await cache.get_or_lead(KEY, 5)
+
+    assert await cache.get_or_lead(KEY, 5) == Turn()  # runs alone
+    elsewhere = await ResponseCache(link).get_or_lead(KEY, 5)
+    assert elsewhere.answer is None
+
+
+async def test_a_lease_is_given_back_only_by_who_has_it(
+    link: RedisLink, valkey: redis.Redis
+) -> None:
+    await ResponseCache(link).get_or_lead(KEY, 5)
+    await ResponseCache(link).give_up(KEY)
+
+    assert valkey.exists(f"{KEY}:lease")
+
+
+# --- Void answers ---------------------------------------------------------------------------
+
+
+async def test_what_an_organization_declares_void_is_void_also_if_it_is_still_being_made(
+    cache: ResponseCache, valkey: redis.Redis
+) -> None:
+    await cache.put(KEY, answer(age_s=10), 60)
+    valkey.set(response_cache.void_key(5), time.time() - 5)
+    assert await cache.get(KEY, 5) is None
+    turn = await cache.get_or_lead(KEY, 5)
+    assert turn.is_leader
+
+    await cache.put(KEY, answer(age_s=6), 60)  # its run began before
+    assert await cache.get(KEY, 5) is None
+    await cache.put(KEY, answer(age_s=1), 60)
+    assert await cache.get(KEY, 5) is not None
+
+
+async def test_one_may_ask_for_a_young_answer(cache: ResponseCache) -> None:
+    await cache.put(KEY, answer(age_s=30), 60)
+
+    assert await cache.get(KEY, 5, max_age_s=20) is None
+    assert await cache.get(KEY, 5, max_age_s=40) is not None
+
+
+@pytest.mark.django_db
+def test_forgetting_answers_is_audited_and_outlives_them(valkey: redis.Redis) -> None:
+    cast = build_cast()
+    organization = cast.organization
+    forget_answers(organization, acting_user=cast.owner)
+
+    assert float(valkey.get(response_cache.void_key(organization.pk)) or 0) == pytest.approx(
+        time.time(), abs=5
+    )  # type: ignore[arg-type]
+    assert valkey.ttl(response_cache.void_key(organization.pk)) > 86_400
+    event = AuditEvent.objects.get(action="response_cache.cleared")
+    assert (event.organization_id, event.acting_user_id) == (organization.pk, cast.owner.pk)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,48 @@
+"""What one request runs: decided and validated, before anything is reserved for it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+from api.controls import DEFAULT, Controls
+from inference.registry import ModelEntry, Served
+from inference.wire import Sampling
+from tenants.principal import Principal
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    request_id: str
+    endpoint: str
+    principal: Principal
+    entry: ModelEntry
+    candidates: tuple[Served, ...]
+    prompts: list[list[int]]
+    sampling: Sampling | None  # None: embeddings
+    n: int = 1
+    screened_text: str = ""
+    has_output_limit: bool = False  # whether the client said max_tokens
+    cache_ttl_s: int = 0
+    tier: str = "standard"
+    controls: Controls = DEFAULT
+    stands_in_for: str = ""  # the model that was asked for, if a fallback answers
+    started_at: float = field(default_factory=time.monotonic)
+
+    @property
+    def prompt_tokens(self) -> int:
+        return sum(map(len, self.prompts))
+
+    @property
+    def most_output_tokens(self) -> int:
+        return 0 if self.sampling is None else self.sampling.max_tokens * self.answers
+
+    @property
+    def answers(self) -> int:
+        return 0 if self.sampling is None else self.n * len(self.prompts)
+
+    @property
+    def is_explained(self) -> bool:
+        """Whether the caller hears how it was routed: if asked, and if staff allow it."""
+        allowed = self.candidates[0].routing.explained_to
+        return self.controls.wants_explanation and self.principal.organization_public_id in allowed
