@@ -12,9 +12,11 @@ import random
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 import redis
 from django.conf import settings
@@ -29,13 +31,15 @@ from tests.harness.services import CHECKOUT
 JOBS = int(os.environ.get("CHAOS_JOBS", "120"))
 KILLS = int(os.environ.get("CHAOS_KILLS", "4"))
 REDELIVERED_WITHIN_S = 30.0
+APPLICATION = "chaos"  # of the workers' sessions, not of this process's
 TABLES = ("chaos_start", "chaos_effect")
 
 
-def database_url() -> str:
+def database_url(name: str = "") -> str:
     database = connection.settings_dict
-    host, port = database["HOST"], database["PORT"]
-    return f"postgresql://{database['USER']}:{database['PASSWORD']}@/{database['NAME']}?host={host}&port={port}"
+    user = f"{database['USER']}:{database['PASSWORD']}"
+    place = f"host={database['HOST']}&port={database['PORT']}"
+    return f"postgresql://{user}@/{name or database['NAME']}?{place}"
 
 
 class Workers:
@@ -51,6 +55,7 @@ class Workers:
             "REDIS_URL": settings.REDIS_URL,
             "SLUICE_STATE_DIR": str(log.parent),
             "JOBS_PER_ORGANIZATION": "4",
+            "PGAPPNAME": APPLICATION,
             **environment,
         }
         self.processes: list[subprocess.Popen[bytes]] = []
@@ -73,6 +78,9 @@ class Workers:
     def start_beat(self) -> subprocess.Popen[bytes]:
         schedule = self._log.parent / f"beat-{len(self.processes)}"
         return self.start("beat", "--pidfile=", f"--schedule={schedule}")
+
+    def log_text(self) -> str:
+        return self._log.read_text()
 
     def stop(self) -> None:
         for process in self.processes:
@@ -148,7 +156,7 @@ def test_killed_workers_lose_nothing_and_do_nothing_twice(workers: Workers) -> N
     enqueue(JOBS)
     workers.start_beat()
     live = [workers.start_worker(), workers.start_worker()]
-    wait_for(succeeded, 40)
+    wait_for(succeeded, 90)
     for kill in range(KILLS):
         goal = JOBS * (kill + 1) // (KILLS + 2)
         wait_for(lambda goal=goal: succeeded() >= goal, 60, every_s=0.01)
@@ -163,3 +171,75 @@ def test_killed_workers_lose_nothing_and_do_nothing_twice(workers: Workers) -> N
     told = f"{len(gaps)} redelivered, slowest after {max(gaps, default=0):.1f} s"
     print(f"CHAOS {JOBS} jobs, {KILLS} kills: {told}")
     assert all(gap < REDELIVERED_WITHIN_S for gap in gaps), told
+
+
+def test_a_job_thrice_the_visibility_timeout_runs_once(
+    log: Path, valkey: redis.Redis, effects: None
+) -> None:
+    workers = Workers(log, CHAOS_VISIBILITY_TIMEOUT_S="2")
+    try:
+        workers.start_worker(), workers.start_worker(), workers.start_beat()
+        enqueue(1, "chaos.long", seconds=6)
+        wait_for(lambda: succeeded() == 1, 120)
+    finally:
+        workers.stop()
+    check_done_once(1)
+    assert ask("SELECT count(*) FROM chaos_start") == [(1,)]
+
+
+def test_a_flushed_redis_delays_nothing_for_long(workers: Workers, valkey: redis.Redis) -> None:
+    enqueue(JOBS // 2)
+    workers.start_beat(), workers.start_worker()
+    wait_for(succeeded, 90, every_s=0.01)
+    for _ in range(10):
+        valkey.flushdb()
+        time.sleep(0.05)
+    jobs.enqueue("chaos.quick", "late", organization=None, payload={"seconds": 0})
+    valkey.flushdb()
+    wait_for(lambda: succeeded() == JOBS // 2 + 1, 60)
+    check_done_once(JOBS // 2 + 1)
+
+
+def test_postgresql_away_in_the_middle(workers: Workers) -> None:
+    """As in a restart every session of the workers ends and none begins, three times: what
+    was not committed is done again, and what was is not."""
+    enqueue(JOBS // 2)
+    workers.start_beat(), workers.start_worker()
+    wait_for(succeeded, 90, every_s=0.01)
+    name = connection.settings_dict["NAME"]
+    with psycopg.connect(database_url("postgres"), autocommit=True) as maintenance:
+        for _ in range(3):
+            maintenance.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+            maintenance.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = %s",
+                [APPLICATION],
+            )
+            time.sleep(1)
+            maintenance.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
+            time.sleep(0.5)
+    wait_for(lambda: succeeded() == JOBS // 2, 90)
+    check_done_once(JOBS // 2)
+
+
+def test_a_worker_that_is_asked_to_stop_hands_its_jobs_back(workers: Workers) -> None:
+    enqueue(4, "chaos.long", seconds=8)
+    first = workers.start_worker()
+    wait_for(lambda: ask("SELECT 1 FROM chaos_start"), 90)
+    first.terminate()
+    wait_for(lambda: not Job.objects.filter(state="running").exists(), 10)
+    assert set(Job.objects.values_list("state", "attempts")) == {("queued", 0)}
+    assert first.wait(20) == 0
+
+
+def test_a_frozen_worker_is_fenced_off(workers: Workers) -> None:
+    enqueue(1, "chaos.long", seconds=2)
+    workers.start_beat()
+    first = workers.start_worker()
+    wait_for(lambda: ask("SELECT 1 FROM chaos_start"), 90)
+    first.send_signal(signal.SIGSTOP)
+    workers.start_worker()
+    wait_for(lambda: succeeded() == 1, 120)
+    first.send_signal(signal.SIGCONT)
+    wait_for(lambda: "job.lost" in workers.log_text(), 20)
+    check_done_once(1)
+    assert [gap < REDELIVERED_WITHIN_S for gap in redelivery_s()] == [True]
