@@ -375,6 +375,22 @@ def test_what_the_web_reads_of_the_platform_it_does_not_write(db: None) -> None:
                 ask(f"DELETE FROM {table}")
 
 
+def test_the_web_makes_nobody_staff(db: None) -> None:
+    person = User.objects.create(email="person@example.com")
+    with scope.for_user(person.pk):
+        person.name = "Person"
+        person.save()  # their own fields, as ever
+        with refused("cannot make staff"):
+            User.objects.create(email="forged@example.com", is_staff=True)
+        for flag in ("is_staff", "is_superuser"):
+            with refused("cannot make staff"):
+                ask(f"UPDATE tenants_user SET {flag} = true WHERE id = %s", person.pk)
+    with scope.for_staff():
+        ask("UPDATE tenants_user SET is_staff = true WHERE id = %s", person.pk)
+    person.refresh_from_db()
+    assert (person.is_staff, person.is_superuser, person.name) == (True, False, "Person")
+
+
 def test_django_says_the_same_of_a_refusal(tenants: tuple[Tenant, Tenant]) -> None:
     with pytest.raises(ProgrammingError), scope.entered(Scope()), transaction.atomic():
         Plan.objects.update(name="mine")
