@@ -4,11 +4,12 @@ An engine runs on the worker's event loop. ``submit`` hands a sequence over and
 returns; output arrives by calls of ``emit`` on the same loop, the last of them
 with a ``finish_reason``, named by the submission's ``engine_id``. Every submitted sequence gets exactly one last delta,
 whatever happens, unless the engine dies: then ``on_death`` is called once.
+``on_step`` tells of each of the engine's steps, before the output of that step is emitted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -33,6 +34,24 @@ class EngineStats:
     running: int
     waiting: int
     kv_cache_usage: float  # 0 to 1
+    kv_tokens: int = 0  # how many the KV cache holds; 0: not known
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What one step of the engine took, and what it worked on, by ``engine_id``."""
+
+    duration_s: float  # wall time since the step before, or since the engine had work
+    decoded: Sequence[str] = ()  # got a further token
+    # Whose prompt is done with this step, with all of its tokens that were computed: in
+    # earlier steps too, not those found in the KV cache.
+    prefilled: Mapping[str, int] = field(default_factory=dict)
+    prefill_tokens: int = 0  # prompt tokens computed in this step, of whatever sequences
+    preempted: int = 0  # sequences put out of the KV cache, to be computed again
+
+
+def ignore_step(step: Step) -> None:
+    """For who does not count."""
 
 
 class Engine(Protocol):
@@ -43,6 +62,7 @@ class Engine(Protocol):
         spec: EngineSpec,
         emit: Callable[[Delta], None],
         on_death: Callable[[BaseException], None],
+        on_step: Callable[[Step], None] = ignore_step,
     ) -> None:
         """Load and warm up; returns when a first token could be made."""
 

@@ -64,17 +64,17 @@ class Sampling(msgspec.Struct, frozen=True, omit_defaults=True):
     def can_continue(self) -> bool:
         """Whether output can go on elsewhere from ``prompt + tokens so far`` unchanged.
 
-        A grammar's state and penalties over the output so far would start afresh, a
-        seed would repeat its draws, and the text that an engine holds back because it
-        may begin a stop string would be lost: its tokens have arrived, it has not.
+        What an engine can be given to go on is in ``workers.engines.resume``. It cannot be
+        given a grammar's state, a random generator's (which greedy sampling never asks),
+        nor which tokens a presence penalty or a bad word has seen; a frequency penalty
+        becomes a bias, which a repetition penalty would multiply.
         """
         return (
             self.structured is None
-            and (not self.stop or self.include_stop_str_in_output)
-            and self.seed is None
+            and (self.seed is None or self.temperature == 0.0)
             and not self.presence_penalty
-            and not self.frequency_penalty
-            and self.repetition_penalty == 1.0
+            and (not self.frequency_penalty or self.repetition_penalty == 1.0)
+            and not self.bad_words
         )
 
 
@@ -133,6 +133,7 @@ class Delta(msgspec.Struct, array_like=True):
     logprobs: list[Logprob] | None = None
     embedding: bytes = b""  # little-endian float32
     engine_us: int = 0  # with the last delta: the sequence's share of its engine's time
+    retry_after_ms: int = 0  # with "overloaded": when there is probably room again
 
 
 class WorkerUsage(msgspec.Struct, frozen=True, array_like=True):

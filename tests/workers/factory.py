@@ -21,6 +21,7 @@ def make_submission(
     offset: int = 0,
     sampling: Sampling | None = None,
     attempt: int = 1,
+    tier: str = "standard",
 ) -> Submission:
     return Submission(
         request_id=f"req-{next(_serial)}/0.0",
@@ -34,4 +35,5 @@ def make_submission(
         cache_salt="",
         submitted_at=time.time(),
         offset=offset,
+        tier=tier,
     )

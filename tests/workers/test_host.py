@@ -20,6 +20,7 @@ from inference.wire import Delta, Heartbeat, Submission, WorkerUsage
 from tests.harness.platform import wait_for
 from tests.harness.services import CHECKOUT
 from tests.workers.factory import make_submission
+from workers.engine import control, intake
 from workers.engine import host as hosts
 from workers.engine import outbox as outboxes
 from workers.engine.host import EngineHost, ReplicaIdentity
@@ -166,20 +167,20 @@ def test_a_queue_that_is_full_refuses_at_once(
     slow_worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slow_worker.take(*(make_submission(max_tokens=200) for _ in range(CAPACITY)))
-    wait_for(lambda: len(slow_worker.host._running) == CAPACITY, 10)
-    monkeypatch.setattr(hosts, "MOST_WAITING", 3)
+    wait_for(lambda: len(slow_worker.host._intake.running) == CAPACITY, 10)
+    monkeypatch.setattr(intake, "MOST_WAITING", 6)
     taken = slow_worker.take(*(make_submission(max_tokens=1) for _ in range(5)))
 
     assert wait_for(slow_worker.ends, 10) == {
         taken[3].request_id: "overloaded",
         taken[4].request_id: "overloaded",
     }
-    slow_worker.abort(*slow_worker.host._running)
+    slow_worker.abort(*slow_worker.host._intake.running)
 
 
 def test_an_abort_ends_what_runs_and_what_waits_and_nothing_else(slow_worker: Worker) -> None:
     taken = slow_worker.take(*(make_submission(max_tokens=60) for _ in range(CAPACITY + 2)))
-    wait_for(lambda: len(slow_worker.host._running) == CAPACITY, 10)
+    wait_for(lambda: len(slow_worker.host._intake.running) == CAPACITY, 10)
     slow_worker.abort(taken[0].engine_id, taken[-1].engine_id, "req-unknown#1")
     ends = wait_for(lambda: len(slow_worker.ends()) >= 2 and slow_worker.ends(), 10)
 
@@ -194,23 +195,23 @@ def test_an_abort_that_overtakes_its_work_still_stops_it(slow_worker: Worker) ->
     """Work goes through the broker, aborts do not: a client that leaves at once is first."""
     submission = make_submission(max_tokens=200)
     slow_worker.abort(submission.engine_id)
-    wait_for(lambda: submission.engine_id in slow_worker.host._aborted_early, 10)
+    wait_for(lambda: submission.engine_id in slow_worker.host._early_aborts, 10)
     slow_worker.take(submission)
 
     assert wait_for(slow_worker.ends, 10) == {submission.request_id: "aborted"}
     assert slow_worker.ids(submission) == []
-    assert slow_worker.host._aborted_early == {}
+    assert len(slow_worker.host._early_aborts) == 0
 
 
 def test_aborts_that_never_meet_their_work_are_forgotten(
     worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hosts, "EARLY_ABORTS_KEPT", 10)
+    monkeypatch.setattr(control, "EARLY_ABORTS_KEPT", 10)
     for number in range(50):
         worker.abort(f"req-{number}#1")
-    wait_for(lambda: "req-49#1" in worker.host._aborted_early, 10)
+    wait_for(lambda: "req-49#1" in worker.host._early_aborts, 10)
 
-    assert len(worker.host._aborted_early) == 10
+    assert len(worker.host._early_aborts) == 10
 
 
 def test_nonsense_on_the_control_stream_stops_no_abort(
@@ -234,7 +235,7 @@ def test_a_dead_gateways_work_is_dropped_from_engine_and_queue(
     (mine,) = slow_worker.take(make_submission(max_tokens=2))
     wait_for(lambda: slow_worker.ends() == {mine.request_id: "length"}, 20)
 
-    assert not slow_worker.host._running and not len(slow_worker.host._queue)
+    assert not slow_worker.host._intake.running and not slow_worker.host._intake.waiting
     noted = {usage.request_id for usage in wait_for(slow_worker.usages, 10)}
     assert orphans[0].request_id in noted  # for whoever settles the dead gateway's holds
 
@@ -266,26 +267,86 @@ def test_what_a_drain_cannot_finish_is_handed_back_where_it_stands(
 
 
 def test_a_dead_engine_hands_its_work_back_and_ends_the_process(valkey: redis.Redis) -> None:
+    deltas, beats = dead_worker(valkey, "tests.workers.dying_engine")
+
+    assert beats[-1].state == "gone"
+    assert [(each.finish_reason, each.error) for each in deltas] == [("error", "engine_died")] * 2
+
+
+def dead_worker(valkey: redis.Redis, module: str) -> tuple[list[Delta], list[Heartbeat]]:
+    """What a worker said whose engine dies; its process must have ended with 70."""
     valkey.xadd(wire.mailbox_of("gateway"), {b"hello": b"1"})
     process = subprocess.run(
-        [sys.executable, "-m", "tests.workers.dying_engine"],
+        [sys.executable, "-m", module],
         cwd=CHECKOUT,
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
     )
-
     assert process.returncode == 70, process.stderr
-    beats = valkey.xrange(wire.HEARTBEATS)
-    assert wire.decode_heartbeat(beats[-1][1][b"h"]).state == "gone"
+    beats = [wire.decode_heartbeat(fields[b"h"]) for _, fields in valkey.xrange(wire.HEARTBEATS)]
     deltas = [
         delta
         for _, fields in valkey.xrange(wire.mailbox_of("gateway"))
         if b"d" in fields
         for delta in wire.decode_deltas(fields[b"d"])
     ]
-    assert [(each.finish_reason, each.error) for each in deltas] == [("error", "engine_died")] * 2
+    return deltas, beats
+
+
+def test_a_hung_engine_is_unproven_then_dead_and_only_what_it_had_says_so(
+    valkey: redis.Redis,
+) -> None:
+    deltas, beats = dead_worker(valkey, "tests.workers.hanging_engine")
+
+    assert beats[-1].state == "gone"
+    assert next(beat.is_proven for beat in beats if beat.state == "ready")
+    assert not beats[-2].is_proven
+    ends = sorted(each.error for each in deltas if each.finish_reason)
+    assert ends == ["engine_died"] * 4 + ["replica_stopping"] * 2
+
+
+def test_engine_seconds_come_with_the_last_delta_and_sum_to_the_steps(
+    slow_worker: Worker,
+) -> None:
+    steps = []
+    stepped = slow_worker.host._engine._on_step  # type: ignore[attr-defined]
+    slow_worker.host._engine._on_step = lambda step: (  # type: ignore[attr-defined]
+        steps.append(step.duration_s),
+        stepped(step),
+    )
+    slow_worker.take(*(make_submission(max_tokens=5 + number) for number in range(CAPACITY + 3)))
+    wait_for(lambda: len(slow_worker.ends()) == CAPACITY + 3, 20)
+    usages = wait_for(lambda: len(slow_worker.usages()) == CAPACITY + 3 and slow_worker.usages(), 9)
+
+    last = {each.request_id: each.engine_us for each in slow_worker.deltas() if each.finish_reason}
+    assert last == {usage.request_id: usage.engine_us for usage in usages}
+    assert sum(last.values()) / 1e6 == pytest.approx(sum(steps), rel=0.01)
+    assert min(last.values()) > 0
+
+
+def test_a_replica_that_would_keep_a_client_waiting_says_when_to_come_again(
+    slow_worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow_worker.take(*(make_submission(max_tokens=40) for _ in range(CAPACITY)))
+    wait_for(lambda: len(slow_worker.ends()) == CAPACITY, 20)  # its speed is known now
+    monkeypatch.setitem(intake.MOST_WAIT_S, "standard", 0.5)
+    taken = slow_worker.take(*(make_submission(max_tokens=60) for _ in range(30)))
+    refused = wait_for(lambda: [each for each in slow_worker.deltas() if each.error], 10)
+
+    assert {each.error for each in refused} == {"overloaded"}
+    assert min(each.retry_after_ms for each in refused) > 0
+    assert taken[0].request_id not in {each.request_id for each in refused}
+    slow_worker.abort(*(each.engine_id for each in taken))
+
+
+def test_a_heartbeat_tells_how_fast_the_replica_is(slow_worker: Worker) -> None:
+    slow_worker.take(*(make_submission(max_tokens=40) for _ in range(CAPACITY)))
+    beat = wait_for(lambda: [each for each in slow_worker.beats() if each.decode_ms], 10)[-1]
+
+    assert beat.decode_ms == pytest.approx(20, rel=0.5)
+    assert beat.is_proven and beat.kv_tokens == 0
 
 
 def test_a_heartbeat_tells_the_state_of_the_replica(worker: Worker) -> None:

@@ -1,7 +1,8 @@
 """Holds one engine on an event loop in a thread of its own, between queue and mailbox.
 
-Celery's main thread calls ``accept``; everything else runs on the loop. The
-engine gets no more sequences than it can run, the rest wait in the fair queue.
+Celery's main thread calls ``accept``; everything else runs on the loop. ``intake``
+decides what enters the engine and when, ``accounting`` whose time its steps were,
+``watch`` whether it lives.
 """
 
 from __future__ import annotations
@@ -13,33 +14,30 @@ import secrets
 import socket
 import threading
 import time
-from collections import OrderedDict, deque
+from collections import deque
 from dataclasses import dataclass
 
-import msgspec
 import uvloop
 from redis.exceptions import RedisError
 
 from inference import wire
-from inference.engine_protocol import Engine, EngineSpec
-from inference.streams import read_after
+from inference.engine_protocol import Engine, EngineSpec, Step
 from inference.wire import Delta, Submission
 from tenants.redis_link import RedisLink
 from workers.engine import metrics
-from workers.engine.fair_queue import FairQueue
+from workers.engine.accounting import StepAccounts
+from workers.engine.control import EarlyAborts, read_aborts
+from workers.engine.intake import MOST_WAIT_S, Intake, Running
 from workers.engine.outbox import Outbox
+from workers.engine.speed import Speed
+from workers.engine.watch import Watch
 
 log = logging.getLogger(__name__)
 
 HEARTBEAT_S = 0.5
 HEARTBEATS_KEPT = 5_000
-# Beyond this many waiting sequences a replica answers "overloaded" at once; at
-# some 500 output tokens/s a longer queue means minutes, not seconds.
-MOST_WAITING = 2_048
 DRAIN_TIMEOUT_S = 25.0
 RATE_WINDOW_S = 5.0
-# Aborts that may be ahead of what they abort; a client leaves at most this many early.
-EARLY_ABORTS_KEPT = 10_000
 
 
 @dataclass(frozen=True)
@@ -47,13 +45,6 @@ class ReplicaIdentity:
     name: str
     deployment: int
     version: int
-
-
-@dataclass
-class _Running:
-    submission: Submission
-    emitted: int
-    cached_tokens: int = 0
 
 
 class EngineHost:
@@ -75,9 +66,17 @@ class EngineHost:
         self._thread = threading.Thread(target=self._run_loop, name="engine", daemon=True)
         self._state = "starting"
         self._started_at = time.time()
-        self._queue = FairQueue()
-        self._running: dict[str, _Running] = {}
-        self._aborted_early: OrderedDict[str, None] = OrderedDict()
+        self._speed = Speed()
+        self._accounts = StepAccounts(self._speed)
+        self._intake = Intake(spec.max_running_requests, self._speed)
+        self._watch = Watch(
+            self._intake.running,
+            self._speed,
+            self._submit,
+            self._engine_died,
+            is_embedding=spec.kind == "embedding",
+        )
+        self._early_aborts = EarlyAborts()
         self._produced: deque[tuple[float, int]] = deque()
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -114,10 +113,13 @@ class EngineHost:
         self._tasks = [
             asyncio.create_task(self._outbox.run()),
             asyncio.create_task(self._beat()),
-            asyncio.create_task(self._read_control()),
+            asyncio.create_task(read_aborts(self._control, name, self._abort)),
         ]
-        await self._engine.start(self._spec, self._emit, self._engine_died)
+        await self._engine.start(self._spec, self._emit, self._engine_died, self._stepped)
+        self._intake.kv_tokens = self._engine.stats().kv_tokens
         self._state = "ready"
+        self._watch.progressed()  # its warm-up was its first token
+        self._tasks.append(asyncio.create_task(self._watch.run()))
         await self._send_heartbeat()
         log.info("replica.ready", extra={"replica": self.identity.name})
 
@@ -125,12 +127,9 @@ class EngineHost:
         self._state = "draining"
         await self._send_heartbeat()  # now, so that nobody sends more for half a second
         deadline = time.monotonic() + DRAIN_TIMEOUT_S
-        while (self._running or len(self._queue)) and time.monotonic() < deadline:
+        while (self._intake.running or self._intake.waiting) and time.monotonic() < deadline:
             await asyncio.sleep(0.05)
-        for running in list(self._running.values()):
-            self._refuse(running.submission, "replica_stopping")
-        while len(self._queue):
-            self._refuse(self._queue.pop(), "replica_stopping")
+        self._refuse_all(running_reason="replica_stopping")
         await self._outbox.drained(5)
         self._state = "gone"
         await self._send_heartbeat()
@@ -142,79 +141,102 @@ class EngineHost:
 
     def _accept(self, submissions: list[Submission]) -> None:
         for submission in submissions:
-            if submission.engine_id in self._aborted_early:
-                del self._aborted_early[submission.engine_id]
+            if self._early_aborts.take(submission.engine_id):
                 self._refuse(submission, "aborted")
             elif submission.incarnation != self.incarnation:
                 # Sent to a former life of this replica; its gateway has moved on.
                 self._refuse(submission, "replica_restarted")
-            elif len(self._queue) >= MOST_WAITING:
-                self._refuse(submission, "overloaded")
+            elif (refusal := self._intake.offer(submission)) is not None:
+                self._refuse(submission, refusal.reason, refusal.retry_after_s)
             else:
-                self._queue.push(submission)
-        self._feed()
+                # At once, so that the next one's wait is not predicted from a queue that
+                # the engine has room for.
+                self._feed()
 
     def _feed(self) -> None:
-        while len(self._queue) and len(self._running) < self._spec.max_running_requests:
-            submission = self._queue.pop()
-            self._running[submission.engine_id] = _Running(submission, submission.offset)
-            task = self._loop.create_task(self._submit(submission))
-            task.add_done_callback(self._submitted)
+        while (running := self._intake.next()) is not None:
+            submission = running.submission
+            tier = submission.tier if submission.tier in MOST_WAIT_S else "standard"
+            metrics.QUEUE_WAIT.labels(tier).observe(running.waited_s)
+            self._accounts.open(submission.engine_id)
+            self._submit(submission)
 
-    async def _submit(self, submission: Submission) -> None:
+    def _submit(self, submission: Submission) -> None:
+        task = self._loop.create_task(self._hand_over(submission))
+        task.add_done_callback(self._handed_over)
+
+    async def _hand_over(self, submission: Submission) -> None:
         await self._engine.submit(submission)
-        if submission.engine_id not in self._running:
+        if submission.gateway and submission.engine_id not in self._intake.running:
             # Aborted while the engine was taking it: only now can the engine stop it.
             self._engine.abort([submission.engine_id])
 
-    def _submitted(self, task: asyncio.Task[None]) -> None:
+    def _handed_over(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
             # The engine answers refusals by itself; what escapes it is its own fault.
             log.error("engine.submit_failed", exc_info=error)
             self._engine_died(error)
 
+    def _stepped(self, step: Step) -> None:
+        self._accounts.take(step)
+        self._speed.learn(step)
+        self._watch.progressed()
+        metrics.ENGINE_SECONDS.inc(step.duration_s)
+        if step.preempted:
+            metrics.PREEMPTED.inc(step.preempted)
+        if step.prefilled:  # room for further prompts, once their output is counted
+            self._loop.call_soon(self._feed)
+
     def _emit(self, delta: Delta) -> None:
         """The engine's output; ``delta.offset`` counts from this engine's first token."""
-        running = self._running.get(delta.request_id)
+        running = self._intake.running.get(delta.request_id)
         if running is None:
+            self._watch.took(delta)
             return
         submission = running.submission
         engine_id, delta.request_id = delta.request_id, submission.request_id
         delta.attempt = submission.attempt
         delta.offset = running.emitted
-        running.emitted += len(delta.token_ids)
         running.cached_tokens = max(running.cached_tokens, delta.cached_tokens)
-        tokens = len(delta.token_ids)
-        if tokens:
-            self._queue.charge_output(submission, tokens)
+        if tokens := len(delta.token_ids):
+            self._intake.grew(running, tokens)
             self._produced.append((time.monotonic(), tokens))
             metrics.GENERATED_TOKENS.inc(tokens)
-        usage = None
-        if delta.finish_reason:
-            del self._running[engine_id]
-            usage = self._usage_of(running, delta)
-            metrics.FINISHED.labels(delta.finish_reason).inc()
-        self._outbox.put(submission.gateway, delta, usage)
-        if usage is not None:
-            self._feed()
+        if not delta.finish_reason:
+            self._outbox.put(submission.gateway, delta)
+            return
+        self._finish(engine_id, running, delta)
 
-    def _usage_of(self, running: _Running, delta: Delta) -> wire.WorkerUsage:
+    def _finish(self, engine_id: str, running: Running, delta: Delta) -> None:
+        self._intake.ended(engine_id)
+        delta.engine_us = self._accounts.close(engine_id)
+        if delta.finish_reason in {"stop", "length"}:
+            self._intake.learn(running)
+        metrics.FINISHED.labels(delta.finish_reason).inc()
+        self._outbox.put(running.submission.gateway, delta, self._usage_of(running, delta))
+        self._feed()
+
+    def _usage_of(self, running: Running, delta: Delta) -> wire.WorkerUsage:
         submission = running.submission
+        prompt_tokens = len(submission.prompt_ids) - submission.offset
         return wire.WorkerUsage(
             request_id=submission.request_id,
-            prompt_tokens=len(submission.prompt_ids) - submission.offset,
-            cached_tokens=min(
-                running.cached_tokens, len(submission.prompt_ids) - submission.offset
-            ),
+            prompt_tokens=prompt_tokens,
+            cached_tokens=min(running.cached_tokens, prompt_tokens),
             completion_tokens=running.emitted,
             finish_reason=delta.finish_reason,
             replica=self.identity.name,
             finished_at=time.time(),
+            engine_us=delta.engine_us,
         )
 
-    def _refuse(self, submission: Submission, reason: str) -> None:
+    def _refuse(self, submission: Submission, reason: str, retry_after_s: float = 0.0) -> None:
         """Answer a sequence that will not run (further) here; its gateway goes elsewhere."""
-        running = self._running.pop(submission.engine_id, None)
+        engine_id = submission.engine_id
+        running = self._intake.running.get(engine_id)
+        if running is not None:
+            self._intake.ended(engine_id)
+        metrics.REFUSED.labels(reason).inc()
         self._outbox.put(
             submission.gateway,
             Delta(
@@ -226,31 +248,37 @@ class EngineHost:
                 text="",
                 finish_reason="error",
                 error=reason,
+                engine_us=self._accounts.close(engine_id),
+                retry_after_ms=round(retry_after_s * 1000),
             ),
         )
 
+    def _refuse_all(self, running_reason: str) -> None:
+        """What only waited has done nothing to the engine, and says so."""
+        for running in list(self._intake.running.values()):
+            self._refuse(running.submission, running_reason)
+        waiting = list(self._intake.all_waiting())
+        self._intake.remove({each.engine_id for each in waiting})
+        for submission in waiting:
+            self._refuse(submission, "replica_stopping")
+
     def _abort(self, engine_ids: list[str]) -> None:
-        waiting = self._queue.remove(set(engine_ids))
+        waiting = self._intake.remove(set(engine_ids))
         for submission in waiting:
             self._refuse(submission, "aborted")
-        running = [engine_id for engine_id in engine_ids if engine_id in self._running]
-        self._remember_early(
+        running = [each for each in engine_ids if each in self._intake.running]
+        self._early_aborts.remember(
             set(engine_ids).difference(running, (each.engine_id for each in waiting))
         )
         if running:
             metrics.ABORTED.inc(len(running))
             self._engine.abort(running)
 
-    def _remember_early(self, engine_ids: set[str]) -> None:
-        """Aborts travel by a shorter way than work: what they name may still be coming."""
-        for engine_id in engine_ids:
-            self._aborted_early[engine_id] = None
-        while len(self._aborted_early) > EARLY_ABORTS_KEPT:
-            self._aborted_early.popitem(last=False)
-
     def _gateway_gone(self, gateway: str) -> None:
-        submissions = [running.submission for running in self._running.values()]
-        orphans = [each for each in [*submissions, *self._queue] if each.gateway == gateway]
+        running = (each.submission for each in self._intake.running.values())
+        orphans = [
+            each for each in [*running, *self._intake.all_waiting()] if each.gateway == gateway
+        ]
         self._abort([orphan.engine_id for orphan in orphans])
 
     def _engine_died(self, error: BaseException) -> None:
@@ -259,10 +287,7 @@ class EngineHost:
             return
         self._state = "gone"
         log.critical("engine.died", extra={"error": repr(error)})
-        for running in list(self._running.values()):
-            self._refuse(running.submission, "engine_died")
-        while len(self._queue):
-            self._refuse(self._queue.pop(), "engine_died")
+        self._refuse_all(running_reason="engine_died")
         self._loop.create_task(self._leave())
 
     async def _leave(self) -> None:
@@ -273,7 +298,7 @@ class EngineHost:
             # Not sys.exit: Celery's shutdown would wait for an engine that is dead.
             os._exit(70)
 
-    # --- Heartbeats and control ------------------------------------------------------
+    # --- Heartbeats ------------------------------------------------------------------
 
     async def _beat(self) -> None:
         while True:
@@ -290,12 +315,8 @@ class EngineHost:
             log.warning("heartbeat.failed", extra={"error": repr(error)})
 
     def _heartbeat(self) -> wire.Heartbeat:
-        waiting = len(self._queue)
         kv_cache_usage = self._engine.stats().kv_cache_usage if self._state != "starting" else 0.0
-        rate = self._tokens_per_second()
-        metrics.RUNNING.set(len(self._running))
-        metrics.WAITING.set(waiting)
-        metrics.KV_CACHE.set(kv_cache_usage)
+        self._show(kv_cache_usage)
         return wire.Heartbeat(
             replica=self.identity.name,
             incarnation=self.incarnation,
@@ -305,37 +326,29 @@ class EngineHost:
             engine=self._engine.name,
             node=socket.gethostname(),
             started_at=self._started_at,
-            running=len(self._running),
-            waiting=waiting,
+            running=len(self._intake.running),
+            waiting=self._intake.waiting,
             kv_cache_usage=kv_cache_usage,
-            tokens_per_second=rate,
+            tokens_per_second=self._tokens_per_second(),
             capacity=self._spec.max_running_requests,
+            prefill_tokens_per_s=self._speed.prefill_tokens_per_s,
+            decode_ms=self._speed.decode_ms,
+            kv_tokens=self._intake.kv_tokens,
+            is_proven=self._watch.is_proven,
         )
+
+    def _show(self, kv_cache_usage: float) -> None:
+        metrics.RUNNING.set(len(self._intake.running))
+        metrics.WAITING.set(self._intake.waiting)
+        metrics.KV_CACHE.set(kv_cache_usage)
+        metrics.UNATTRIBUTED_SECONDS.set(self._accounts.unattributed_s)
+        profile = self._speed.profile
+        metrics.PREFILL_SPEED.set(profile.prefill_tokens_per_s)
+        metrics.DECODE_BASE.set(profile.decode_ms / 1000)
+        metrics.DECODE_SLOPE.set(profile.decode_ms_per_running / 1000)
 
     def _tokens_per_second(self) -> float:
         horizon = time.monotonic() - RATE_WINDOW_S
         while self._produced and self._produced[0][0] < horizon:
             self._produced.popleft()
         return sum(tokens for _, tokens in self._produced) / RATE_WINDOW_S
-
-    async def _read_control(self) -> None:
-        """Aborts come by their own stream, so that none waits behind a queue of work."""
-        stream = wire.control_of(self.identity.name)
-        # From the beginning: what was aborted in a former life is not here any more, and
-        # a start named by this machine's clock would miss aborts if Redis's is behind.
-        position: bytes | str = "0-0"
-        while True:
-            try:
-                messages = await read_after(
-                    self._control, stream, position, block_ms=5000, count=100
-                )
-            except (RedisError, OSError, TimeoutError) as error:
-                log.warning("control.lost", extra={"error": repr(error)})
-                await asyncio.sleep(0.5)
-                continue
-            for message_id, fields in messages:
-                position = message_id
-                try:
-                    self._abort(wire.decode_abort(fields.get(b"a", b"")).engine_ids)
-                except msgspec.MsgspecError as error:
-                    log.error("control.unreadable", extra={"error": repr(error)})

@@ -5,6 +5,10 @@ a response header and on every page; production refuses to start with it. Timing
 is ``instant`` or a JSON profile measured from a real replica::
 
     {"prefill_tokens_per_s": 4000, "decode_ms": 18.0, "decode_ms_per_running": 0.6}
+
+``manage.py measure_profile`` writes one. Steps are a real engine's: each computes some
+waiting prompts' tokens, at most ``MOST_STEP_TOKENS``, and one more token of every
+sequence whose prompt is done; those of both kinds wait for one another.
 """
 
 from __future__ import annotations
@@ -15,16 +19,18 @@ import json
 import struct
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from django.conf import settings
 
-from inference.engine_protocol import EngineSpec, EngineStats
+from inference.engine_protocol import EngineSpec, EngineStats, Step, ignore_step
 from inference.wire import Delta, Submission
 
 WORDS = (" simulated", " text", " of", " no", " model", ".")
 DEFAULT_DIMENSIONS = 384
+# Of a step, vLLM's max_num_batched_tokens on small GPUs.
+MOST_STEP_TOKENS = 2_048
 
 
 @dataclass(frozen=True)
@@ -34,6 +40,7 @@ class Profile:
     prefill_tokens_per_s: float = 0.0
     decode_ms: float = 0.0
     decode_ms_per_running: float = 0.0
+    kv_tokens: int = 0  # what its KV cache would hold; 0: anything
 
     @classmethod
     def load(cls, name: str) -> Profile:
@@ -44,20 +51,20 @@ class Profile:
     def prefill_s(self, tokens: int) -> float:
         return tokens / self.prefill_tokens_per_s if self.prefill_tokens_per_s else 0.0
 
-    def step_s(self, running: int) -> float:
-        return (self.decode_ms + self.decode_ms_per_running * running) / 1000
+    def decode_s(self, running: int) -> float:
+        return (self.decode_ms + self.decode_ms_per_running * running) / 1000 if running else 0.0
 
     @property
     def is_instant(self) -> bool:
-        return self == Profile()
+        return not (self.prefill_tokens_per_s or self.decode_ms or self.decode_ms_per_running)
 
 
 @dataclass
 class _Sequence:
     submission: Submission
     left: int
-    made: int = 0
-    ready_at: float = field(default=0.0)
+    made: int
+    to_prefill: int
 
 
 class SimulatedEngine:
@@ -72,22 +79,25 @@ class SimulatedEngine:
         spec: EngineSpec,
         emit: Callable[[Delta], None],
         on_death: Callable[[BaseException], None],
+        on_step: Callable[[Step], None] = ignore_step,
     ) -> None:
-        self._emit, self._spec = emit, spec
+        self._emit, self._on_step, self._spec = emit, on_step, spec
         self._profile = Profile.load(settings.SIMULATED_PROFILE)
 
     async def submit(self, submission: Submission) -> None:
         if submission.sampling is None:
             self._emit(_last(submission.engine_id, embedding=_vector(submission.prompt_ids)))
             return
-        sequence = _Sequence(submission, submission.sampling.max_tokens, submission.offset)
+        prompt_tokens = len(submission.prompt_ids) if self._profile.prefill_tokens_per_s else 0
+        sequence = _Sequence(
+            submission, submission.sampling.max_tokens, submission.offset, prompt_tokens
+        )
         if self._profile.is_instant:
             self._emit(_tokens(sequence, sequence.left))
             return
-        sequence.ready_at = time.monotonic() + self._profile.prefill_s(len(submission.prompt_ids))
         self._live[submission.engine_id] = sequence
         if self._stepper is None or self._stepper.done():
-            self._stepper = asyncio.create_task(self._step())
+            self._stepper = asyncio.create_task(self._run_steps())
 
     def abort(self, engine_ids: list[str]) -> None:
         for engine_id in engine_ids:
@@ -95,24 +105,68 @@ class SimulatedEngine:
             self._emit(_last(engine_id, finish_reason="abort"))
 
     def stats(self) -> EngineStats:
-        running = len(self._live)
+        running, kv_tokens = len(self._live), self._profile.kv_tokens
+        if kv_tokens:
+            used = sum(len(each.submission.prompt_ids) + each.made for each in self._live.values())
+            return EngineStats(running, 0, min(1.0, used / kv_tokens), kv_tokens)
         return EngineStats(running, 0, min(1.0, running / self._spec.max_running_requests))
 
     async def stop(self) -> None:
         if self._stepper is not None:
             self._stepper.cancel()
 
-    async def _step(self) -> None:
-        """Decode steps for as long as anything runs: each makes a token a sequence."""
+    async def _run_steps(self) -> None:
+        """For as long as anything runs."""
+        began = time.monotonic()
         while self._live:
-            await asyncio.sleep(self._profile.step_s(len(self._live)))
-            now = time.monotonic()
-            for engine_id, sequence in list(self._live.items()):
-                if sequence.ready_at <= now:
-                    delta = _tokens(sequence, 1)
-                    if delta.finish_reason:
-                        del self._live[engine_id]
-                    self._emit(delta)
+            began = await self._step(began)
+
+    async def _step(self, began: float) -> float:
+        """One step; returns when it ended."""
+        decoding = [each for each, sequence in self._live.items() if not sequence.to_prefill]
+        chunks = self._chunks(MOST_STEP_TOKENS - len(decoding))
+        prompt_tokens = sum(chunks.values())
+        await asyncio.sleep(
+            self._profile.prefill_s(prompt_tokens) + self._profile.decode_s(len(decoding))
+        )
+        decoded = [each for each in decoding if each in self._live]  # not aborted meanwhile
+        prefilled = self._computed(chunks)
+        ended = time.monotonic()
+        self._on_step(Step(ended - began, decoded, prefilled, prompt_tokens))
+        for engine_id in [*decoded, *prefilled]:
+            self._make_token(engine_id)
+        return ended
+
+    def _chunks(self, budget: int) -> dict[str, int]:
+        """How many tokens of which prompts the next step computes, oldest first."""
+        chunks: dict[str, int] = {}
+        for engine_id, sequence in self._live.items():
+            if budget <= 0:
+                break
+            if sequence.to_prefill:
+                chunks[engine_id] = min(budget, sequence.to_prefill)
+                budget -= chunks[engine_id]
+        return chunks
+
+    def _computed(self, chunks: dict[str, int]) -> dict[str, int]:
+        """Count the chunks as done; returns the sequences whose whole prompt is, with its size."""
+        prefilled = {}
+        for engine_id, tokens in chunks.items():
+            sequence = self._live.get(engine_id)
+            if sequence is not None:
+                sequence.to_prefill -= tokens
+                if not sequence.to_prefill:
+                    prefilled[engine_id] = len(sequence.submission.prompt_ids)
+        return prefilled
+
+    def _make_token(self, engine_id: str) -> None:
+        sequence = self._live.get(engine_id)
+        if sequence is None:
+            return
+        delta = _tokens(sequence, 1)
+        if delta.finish_reason:
+            del self._live[engine_id]
+        self._emit(delta)
 
 
 def _tokens(sequence: _Sequence, count: int) -> Delta:

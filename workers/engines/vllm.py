@@ -5,16 +5,29 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import time
 from collections.abc import Callable
+from dataclasses import dataclass, fields
 from typing import Any
 
 from django.conf import settings
 
-from inference.engine_protocol import EngineSpec, EngineStats
+from inference.engine_protocol import EngineSpec, EngineStats, Step, ignore_step
 from inference.wire import Delta, Logprob, Sampling, Submission
 from workers.engines import cpu
+from workers.engines.resume import resumed_detokenizer, resumed_sampling
+from workers.engines.vllm_steps import Steps
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Live:
+    """A sequence in the engine."""
+
+    collector: Any
+    prompt_tokens: int
+    has_output: bool = False
 
 
 class VllmEngine:
@@ -22,32 +35,43 @@ class VllmEngine:
 
     def __init__(self) -> None:
         self._llm: Any = None
-        self._live: dict[str, Any] = {}
+        self._live: dict[str, _Live] = {}
+        self._steps = Steps()
+        self._resumed: dict[str, int] = {}  # offsets of continuations on their way in
         self._stats = EngineStats(0, 0, 0.0)
+        self._kv_tokens = 0
         self._background: set[asyncio.Task[None]] = set()
-        self._is_stopping = False
+        self._is_ready = self._is_stopping = False
 
     async def start(
         self,
         spec: EngineSpec,
         emit: Callable[[Delta], None],
         on_death: Callable[[BaseException], None],
+        on_step: Callable[[Step], None] = ignore_step,
     ) -> None:
-        self._emit, self._on_death = emit, on_death
+        self._emit, self._on_death, self._on_step = emit, on_death, on_step
         self._is_embedding = spec.kind == "embedding"
         self._llm = await asyncio.to_thread(_load, spec, self._make_stat_logger)
         await self._warm_up()
+        self._kv_tokens = _kv_tokens(self._llm.vllm_config.cache_config)
+        self._stats = EngineStats(0, 0, 0.0, self._kv_tokens)
+        self._resume_on_arrival()
+        self._is_ready = True
 
     async def submit(self, submission: Submission) -> None:
         from vllm.inputs.engine import tokens_input
         from vllm.v1.engine.exceptions import EngineDeadError
 
         engine_id = submission.engine_id
+        if submission.offset and submission.sampling is not None:
+            self._resumed[engine_id] = submission.offset
+        self._steps.wake(time.monotonic())
         try:
             collector = await self._llm.add_request(
                 engine_id,
                 tokens_input(submission.prompt_ids, cache_salt=submission.cache_salt or None),
-                _params(submission.sampling),
+                _params(resumed_sampling(submission)),
             )
         except EngineDeadError as error:
             self._on_death(error)
@@ -56,8 +80,11 @@ class VllmEngine:
             # vLLM refuses odd parameters with ValueError; the engine is untouched.
             log.info("engine.refused", extra={"sequence": engine_id, "error": str(error)})
             self._emit(_last(engine_id, "error", "invalid_parameters"))
+            self._rest_if_idle()
             return
-        self._live[engine_id] = collector
+        finally:
+            self._resumed.pop(engine_id, None)
+        self._live[engine_id] = _Live(collector, len(submission.prompt_ids))
         self._follow(engine_id, collector)
 
     def abort(self, engine_ids: list[str]) -> None:
@@ -66,6 +93,7 @@ class VllmEngine:
             task = asyncio.get_running_loop().create_task(self._llm.abort(known))
             self._background.add(task)
             task.add_done_callback(self._background.discard)
+            self._rest_if_idle()
         for engine_id in engine_ids:
             self._emit(_last(engine_id, "abort", ""))
 
@@ -97,33 +125,67 @@ class VllmEngine:
         collector.put, early = put, collector.output
         if early is not None:
             put(early)
+            self._flush(self._steps.end_late())
 
     def _output(self, engine_id: str, output: Any) -> None:
         if isinstance(output, BaseException):
             self._failed(engine_id, output)
             return
-        if engine_id not in self._live:
+        live = self._live.get(engine_id)
+        if live is None:
             return
+        cached_tokens = getattr(output, "num_cached_tokens", 0) or 0
+        computed = None if live.has_output else max(1, live.prompt_tokens - cached_tokens)
+        live.has_output = True
         if output.finished:
             del self._live[engine_id]
-        if self._is_embedding:
-            vector = output.outputs.data.float().numpy().astype("<f4").tobytes()
-            self._emit(Delta(engine_id, 0, 0, [], "", finish_reason="stop", embedding=vector))
+        make = self._vector if self._is_embedding else _tokens
+        self._steps.add(make(engine_id, output), computed)
+
+    def _vector(self, engine_id: str, output: Any) -> Delta:
+        vector = output.outputs.data.float().numpy().astype("<f4").tobytes()
+        return Delta(engine_id, 0, 0, [], "", finish_reason="stop", embedding=vector)
+
+    def _stepped(self, scheduler_stats: Any, iteration_stats: Any) -> None:
+        """vLLM's figures of a step whose outputs it just handed over."""
+        if scheduler_stats is None or not self._is_ready:
             return
-        part = output.outputs[0]
-        self._emit(
-            Delta(
-                engine_id,
-                0,
-                0,
-                list(part.token_ids),
-                part.text,
-                finish_reason=part.finish_reason or "",
-                stop_reason=part.stop_reason,
-                cached_tokens=output.num_cached_tokens or 0,
-                logprobs=_logprobs(part) if part.logprobs else None,
-            )
+        running, waiting = scheduler_stats.num_running_reqs, scheduler_stats.num_waiting_reqs
+        self._stats = EngineStats(running, waiting, scheduler_stats.kv_cache_usage, self._kv_tokens)
+        details = getattr(scheduler_stats, "iteration_details", None)
+        step = self._steps.end(
+            time.monotonic(),
+            None if details is None else details.num_ctx_tokens,
+            0 if iteration_stats is None else iteration_stats.num_preempted_reqs,
+            has_more=bool(running or waiting or self._live),
         )
+        self._flush(step)
+
+    def _flush(self, step: Step) -> None:
+        self._on_step(step)
+        for delta in self._steps.take_deltas():
+            self._emit(delta)
+
+    def _rest_if_idle(self) -> None:
+        if not self._live:
+            self._steps.rest()
+
+    def _resume_on_arrival(self) -> None:
+        """Have continuations detokenized from where their text stands.
+
+        vLLM makes a sequence's state in one place, before its engine hears of the
+        sequence: only there is it certain that no output came first.
+        """
+        processor = self._llm.output_processor
+        register = processor.add_request
+
+        def add_request(request: Any, *args: Any, **kwargs: Any) -> None:
+            register(request, *args, **kwargs)
+            if offset := self._resumed.get(request.external_req_id):
+                state = processor.request_states[request.request_id]
+                state.detokenizer = resumed_detokenizer(processor.tokenizer, request, offset)
+
+        processor.add_request = add_request
 
     def _failed(self, engine_id: str, error: BaseException) -> None:
         from vllm.v1.engine.exceptions import EngineDeadError
@@ -162,12 +224,10 @@ class VllmEngine:
             def record(
                 self, scheduler_stats: Any, iteration_stats: Any, *_: Any, **__: Any
             ) -> None:
-                if scheduler_stats is not None:
-                    engine._stats = EngineStats(
-                        scheduler_stats.num_running_reqs,
-                        scheduler_stats.num_waiting_reqs,
-                        scheduler_stats.kv_cache_usage,
-                    )
+                try:
+                    engine._stepped(scheduler_stats, iteration_stats)
+                except Exception:  # a fault here must not end vLLM's output loop
+                    log.exception("engine.step_failed")
 
             def log_engine_initialized(self) -> None:
                 pass
@@ -183,6 +243,8 @@ def _load(spec: EngineSpec, make_stat_logger: Callable[[], type]) -> Any:
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("VLLM_CONFIGURE_LOGGING", "0")
+    # Or it writes a line a step.
+    logging.getLogger("vllm.v1.metrics.loggers").setLevel(logging.WARNING)
     from vllm.engine.arg_utils import AsyncEngineArgs
     from vllm.platforms import current_platform
     from vllm.v1.engine.async_llm import AsyncLLM
@@ -196,8 +258,12 @@ def _load(spec: EngineSpec, make_stat_logger: Callable[[], type]) -> Any:
         "disable_log_stats": False,
         "enable_log_requests": False,
     }
+    if _STEP_DETAILS in {field.name for field in fields(AsyncEngineArgs)}:
+        options[_STEP_DETAILS] = True
     if current_platform.is_cpu():
-        # Compiling takes minutes and gains little for models that fit a CPU.
+        # Compiling takes minutes and gains little for models that fit a CPU. The sampler's
+        # few kernels too: the first request for logprobs would wait 15 s for gcc.
+        os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
         options["enforce_eager"] = True
         options["dtype"] = cpu.dtype_for(spec.dtype)
     if spec.kind == "embedding":
@@ -207,6 +273,18 @@ def _load(spec: EngineSpec, make_stat_logger: Callable[[], type]) -> Any:
         AsyncEngineArgs(**options),
         stat_loggers=[make_stat_logger()],
     )
+
+
+# How many prompt tokens each step computed; without it, a prompt's count when it is done.
+_STEP_DETAILS = "enable_logging_iteration_details"
+
+
+def _kv_tokens(cache_config: Any) -> int:
+    """How many tokens the KV cache holds; 0 for an engine that has none."""
+    tokens = getattr(cache_config, "kv_cache_size_tokens", None)
+    if tokens is None:
+        tokens = (cache_config.num_gpu_blocks or 0) * (cache_config.block_size or 0)
+    return int(tokens)
 
 
 def _params(sampling: Sampling | None) -> Any:
@@ -222,6 +300,21 @@ def _params(sampling: Sampling | None) -> Any:
 
 
 _PLAIN_FIELDS = tuple(name for name in Sampling.__struct_fields__ if name != "structured")
+
+
+def _tokens(engine_id: str, output: Any) -> Delta:
+    part = output.outputs[0]
+    return Delta(
+        engine_id,
+        0,
+        0,
+        list(part.token_ids),
+        part.text,
+        finish_reason=part.finish_reason or "",
+        stop_reason=part.stop_reason,
+        cached_tokens=output.num_cached_tokens or 0,
+        logprobs=_logprobs(part) if part.logprobs else None,
+    )
 
 
 def _logprobs(part: Any) -> list[Logprob]:

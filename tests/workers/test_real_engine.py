@@ -1,0 +1,104 @@
+"""Real vLLM: whose time its steps were, going on where another stopped, and its death."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from tests.harness.services import CHECKOUT
+
+WEIGHTS = Path(os.environ["MODEL_STORE"]) / "smollm2-135m-instruct" / "1"
+
+pytestmark = pytest.mark.skipif(
+    not (WEIGHTS / "tokenizer.json").exists(), reason=f"no weights in {WEIGHTS}: make models"
+)
+
+
+@pytest.fixture(scope="module")
+def found() -> Iterator[dict[str, Any]]:
+    """What ``real_engine`` found, and how its process ended. Started once: it takes a minute."""
+    found: dict[str, Any] = {}
+    with subprocess.Popen(
+        [sys.executable, "-m", "tests.workers.real_engine", str(WEIGHTS)],
+        cwd=CHECKOUT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        output, errors = process.communicate(timeout=290)
+        for line in output.splitlines():
+            found |= json.loads(line)
+        # Stopped processes hold their memory until somebody ends them.
+        for pid in found.get("stopped", ()):
+            os.kill(pid, signal.SIGKILL)
+        assert "stopped" in found, errors[-3_000:]
+        found["returncode"] = process.returncode
+    yield found
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _clean() -> Iterator[None]:
+    yield
+    client = redis.Redis.from_url(os.environ["REDIS_URL"])
+    client.flushdb()
+    client.close()
+
+
+@pytest.mark.timeout(300)
+def test_engine_seconds_of_sequences_sum_to_the_busy_wall_time(found: dict[str, Any]) -> None:
+    accounts = found["accounting"]
+
+    assert accounts["charged_s"] == pytest.approx(accounts["steps_s"], rel=0.01)
+    assert accounts["charged_s"] == pytest.approx(accounts["busy_s"], rel=0.01)
+    assert accounts["unattributed_s"] < 0.01 * accounts["busy_s"]
+    assert accounts["least_us"] > 0
+
+
+def test_the_replica_says_how_fast_it_is_and_what_its_cache_holds(found: dict[str, Any]) -> None:
+    profile = found["accounting"]["profile"]
+
+    assert profile["prefill_tokens_per_s"] > 1
+    assert profile["decode_ms"] + profile["decode_ms_per_running"] > 1
+    assert found["accounting"]["kv_tokens"] > 1_000
+
+
+@pytest.mark.parametrize("name", ["greedy", "stop", "frequency", "repetition", "logprobs"])
+def test_a_continuation_is_the_rest_of_the_same_text(found: dict[str, Any], name: str) -> None:
+    case = found["continuations"][name]
+
+    assert case["cuts"] > 1 and case["wrong"] == []
+
+
+def test_the_cases_differ_where_they_should(found: dict[str, Any]) -> None:
+    cases = found["continuations"]
+
+    assert cases["stop"]["finish"] == "stop" and cases["stop"]["text"] == cases["text"][:25]
+    assert cases["frequency"]["text"] != cases["greedy"]["text"] != cases["repetition"]["text"]
+
+
+def test_characters_of_several_tokens_are_whole_wherever_they_are_cut(
+    found: dict[str, Any],
+) -> None:
+    assert found["detokenizer"]["text"].startswith("🎉 naïve 漢字")
+    assert found["detokenizer"]["cuts"] > 10 and found["detokenizer"]["wrong"] == []
+
+
+def test_a_hung_engine_is_out_of_rotation_within_15_s_and_its_process_ends(
+    found: dict[str, Any],
+) -> None:
+    assert found["unproven_after_s"] < 15
+    assert found["dead_after_s"] < 20
+    assert found["returncode"] == 70
+
+
+def test_only_what_was_in_the_engine_says_that_it_died(found: dict[str, Any]) -> None:
+    assert sorted(found["ends"]) == ["engine_died"] * 8 + ["replica_stopping"]
