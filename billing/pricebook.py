@@ -6,21 +6,17 @@ never query it. Prices that begin later are in it and take effect at their momen
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import logging
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
-import psycopg
 from asgiref.sync import sync_to_async
-from django.db import Error as DatabaseError
 from django.db import connection
 
 from billing.models import Price
 from billing.prices import BilledTokens, billed_tokens, cost_micros, select_price
 from billing.usage import UsageReport
-from tenants.authentication import listen
+from tenants.postgres.listening import keep_fresh
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +30,6 @@ class Pricebook:
 
     def __init__(self, prices: Iterable[Price] = ()) -> None:
         self._prices = _by_model(prices)
-        self._changed = asyncio.Event()
 
     def most_cost_micros(
         self, model: str, prompt_tokens: int, output_tokens: int, at: float
@@ -63,22 +58,8 @@ class Pricebook:
         await sync_to_async(self._load_in_thread, thread_sensitive=False)()
 
     async def run(self) -> None:
-        listener = asyncio.create_task(
-            listen(CHANNEL, lambda _: self._changed.set(), lambda _: self._changed.set())
-        )
-        try:
-            while True:
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(REFRESH_S):
-                        await self._changed.wait()
-                self._changed.clear()
-                try:
-                    await self.refresh()
-                except (DatabaseError, psycopg.Error, OSError) as error:
-                    # What is known still holds; the next change or minute tries again.
-                    log.warning("pricebook.refresh_failed", extra={"error": repr(error)})
-        finally:
-            listener.cancel()
+        """For ever; what is known holds while the database is away. Cancel to stop."""
+        await keep_fresh(CHANNEL, self.refresh, every_s=REFRESH_S)
 
     def _load_in_thread(self) -> None:
         try:

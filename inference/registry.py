@@ -7,24 +7,20 @@ snapshot is complete before the first request sees it.
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import hashlib
 import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import psycopg
 from asgiref.sync import sync_to_async
 from django.conf import settings
-from django.db import Error as DatabaseError
 from django.db import connection
 
 from inference.errors import ModelNotFound, StoreError
 from inference.models import Deployment, Model, ModelAlias, RoutingPolicy
 from inference.prompts import PromptRenderer
 from inference.routing import Weights
-from tenants.authentication import listen
+from tenants.postgres.listening import keep_fresh
 
 log = logging.getLogger(__name__)
 
@@ -135,28 +131,13 @@ class Registry:
     def __init__(self) -> None:
         self.snapshot = Snapshot()
         self._renderers: dict[tuple[Path, str], PromptRenderer] = {}
-        self._changed = asyncio.Event()
 
     async def refresh(self) -> None:
         self.snapshot = await sync_to_async(self._load, thread_sensitive=False)()
 
     async def run(self) -> None:
-        listener = asyncio.create_task(
-            listen(CHANNEL, lambda _: self._changed.set(), lambda _: self._changed.set())
-        )
-        try:
-            while True:
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(REFRESH_S):
-                        await self._changed.wait()
-                self._changed.clear()
-                try:
-                    await self.refresh()
-                except (DatabaseError, psycopg.Error, OSError) as error:
-                    # The last snapshot still serves; the next change or half minute retries.
-                    log.warning("registry.refresh_failed", extra={"error": repr(error)})
-        finally:
-            listener.cancel()
+        """For ever; the last snapshot serves while the database is away. Cancel to stop."""
+        await keep_fresh(CHANNEL, self.refresh, every_s=REFRESH_S)
 
     def _load(self) -> Snapshot:
         try:

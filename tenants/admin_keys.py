@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from tenants import keys, networks, scope
 from tenants.actions import touch_api_keys
-from tenants.authentication import BAD_KEY, is_right, parse_bearer
+from tenants.authentication import BAD_KEY, parse_bearer
 from tenants.errors import (
     AccessDenied,
     AddressNotAllowed,
@@ -24,6 +24,7 @@ from tenants.errors import (
 )
 from tenants.key_addresses import record_use
 from tenants.models import ApiKey
+from tenants.principals import is_right
 
 # Often enough to see a key that is in use, and no write for each call.
 TOUCH_EVERY = timedelta(minutes=1)

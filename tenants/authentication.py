@@ -11,9 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-import random
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -32,10 +30,9 @@ from tenants.errors import (
     TenantError,
 )
 from tenants.key_addresses import KeyAddresses
-from tenants.postgres.listening import listener_parameters
+from tenants.postgres.listening import listen
 from tenants.principal import Principal
 from tenants.principals import get_principal
-from tenants.principals import is_right as is_right
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +56,6 @@ LOOK_UPS_AT_ONCE = 256
 # A look-up takes milliseconds; a caller whose key is known goes on without one.
 LOOK_UP_TIMEOUT_S = 2.0
 AWAY_RETRY_S = 1.0
-LISTENER_BACKOFF_S = (0.1, 5.0)
 
 _NO_KEY = (
     "You didn't provide an API key. Provide it in an Authorization header using "
@@ -232,30 +228,6 @@ class Authenticator:
 
 def _unavailable() -> AuthenticationUnavailable:
     return AuthenticationUnavailable("Keys cannot be checked right now.")
-
-
-async def listen(
-    channel: str,
-    on_notice: Callable[[str], object],
-    on_connected: Callable[[bool], object] = lambda _connected: None,
-) -> None:
-    """LISTEN on a PostgreSQL channel for ever, reconnecting with capped, jittered back-off."""
-    delay = LISTENER_BACKOFF_S[0]
-    while True:
-        try:
-            async with await psycopg.AsyncConnection.connect(
-                **listener_parameters(), autocommit=True
-            ) as listener:
-                await listener.execute(f'LISTEN "{channel}"')
-                on_connected(True)
-                delay = LISTENER_BACKOFF_S[0]
-                async for notice in listener.notifies():
-                    on_notice(notice.payload)
-        except (psycopg.Error, OSError) as error:
-            log.warning("listener.lost", extra={"channel": channel, "error": repr(error)})
-        on_connected(False)
-        await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311
-        delay = min(delay * 2, LISTENER_BACKOFF_S[1])
 
 
 def _checked(principal: Principal, address: str | None) -> Principal:
