@@ -342,6 +342,7 @@ class Run:
             replica=self._sequences[0].replica if self._sequences else "",
             cache_hit=self._cache.answer is not None,
             flags=self._flags,
+            engine_us=sum(sequence.engine_us for sequence in self._sequences),
         )
 
     def _first_output_s(self) -> float | None:

@@ -35,13 +35,13 @@ WITH incoming AS (
         request_id text, organization bigint, project bigint, api_key bigint, model text,
         endpoint text, status text, source text, prompt_tokens int, cached_tokens int,
         completion_tokens int, started_at timestamptz, time_to_first_token_ms int,
-        duration_ms int, replica text, cache_hit boolean, flags jsonb, price bigint,
-        cost_micros bigint)
+        duration_ms int, replica text, cache_hit boolean, flags jsonb,
+        engine_us bigint, price bigint, cost_micros bigint)
 ), usage AS (
     INSERT INTO billing_usageevent (
         request_id, organization_id, project_id, api_key_id, model, endpoint, status, source,
         prompt_tokens, cached_tokens, completion_tokens, started_at, time_to_first_token_ms,
-        duration_ms, replica, cache_hit, flags, price_id, cost_micros, recorded_at)
+        duration_ms, replica, cache_hit, flags, engine_us, price_id, cost_micros, recorded_at)
     SELECT incoming.*, now() FROM incoming
     ON CONFLICT (request_id) DO NOTHING
     RETURNING id, organization_id, request_id, cost_micros

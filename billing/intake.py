@@ -107,6 +107,8 @@ def _number_fault(report: UsageReport) -> str | None:
         value = getattr(report, name)
         if value is not None and not 0 <= value <= MAX_MS:
             return f"{name} must lie between 0 and {MAX_MS}"
+    if not 0 <= report.engine_us <= MAX_ID:
+        return f"engine_us must lie between 0 and {MAX_ID}"
     return None
 
 

@@ -95,6 +95,10 @@ class UsageEvent(models.Model):
     replica = models.CharField(max_length=80, blank=True)
     cache_hit = models.BooleanField(default=False)
     flags = models.JSONField(default=list, help_text="Screening categories that were found.")
+    # With a default in the database: a collector of the release before inserts without it.
+    engine_us = models.BigIntegerField(
+        default=0, db_default=0, help_text="Engine time of its sequences in microseconds."
+    )
     price = models.ForeignKey(Price, on_delete=models.PROTECT, null=True, related_name="+")
     cost_micros = models.PositiveBigIntegerField()
     recorded_at = models.DateTimeField(auto_now_add=True)

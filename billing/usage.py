@@ -33,6 +33,7 @@ class UsageReport(msgspec.Struct, frozen=True, array_like=True):
     replica: str = ""
     cache_hit: bool = False
     flags: list[str] = []
+    engine_us: int = 0  # its sequences' part of their engines' time
 
 
 encode_report = msgspec.msgpack.Encoder().encode

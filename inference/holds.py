@@ -163,6 +163,7 @@ def _report(request_id: str, note: HoldNote, used: list[wire.WorkerUsage]) -> Us
         # Two machines' clocks: a worker's may be behind the gateway's.
         duration_ms=max(0, int(1000 * (finished_at - note.admitted_at))),
         replica=used[0].replica if used else "",
+        engine_us=sum(usage.engine_us for usage in used),
     )
 
 

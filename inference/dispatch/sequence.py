@@ -53,6 +53,7 @@ class Sequence:
     served: Served | None = None
     output_ids: list[int] = field(default_factory=list)
     cached_tokens: int = 0
+    engine_us: int = 0  # of all engines it ran on, as far as they said
     started_at: float = field(default_factory=time.monotonic)
     first_output_at: float | None = None
     is_done: bool = False
@@ -86,6 +87,7 @@ class Sequence:
             self.first_output_at = time.monotonic()
             self.cached_tokens = min(delta.cached_tokens, len(self.job.prompt_ids))
         self.output_ids += delta.token_ids
+        self.engine_us += delta.engine_us
         pending = self._pending
         if pending is None:
             self._pending = Output(

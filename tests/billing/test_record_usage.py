@@ -30,7 +30,9 @@ COST = 260
 
 def test_a_report_becomes_its_row_its_posting_and_two_entries(tenant: Tenant) -> None:
     price = make_price()
-    report = make_report(tenant, cached_tokens=40, flags=["violence"], cache_hit=False)
+    report = make_report(
+        tenant, cached_tokens=40, flags=["violence"], cache_hit=False, engine_us=2**33
+    )
     assert record_usage([report]) == 1
     event = UsageEvent.objects.get()
     for name in (
@@ -47,6 +49,7 @@ def test_a_report_becomes_its_row_its_posting_and_two_entries(tenant: Tenant) ->
         "replica",
         "cache_hit",
         "flags",
+        "engine_us",
     ):
         assert getattr(event, name) == getattr(report, name)
     assert event.organization_id == report.organization
@@ -151,6 +154,7 @@ POISON: dict[str, dict[str, Any]] = {
     "cached above prompt": {"cached_tokens": 101},
     "negative duration": {"duration_ms": -1},
     "duration beyond int": {"duration_ms": 2**31},
+    "negative engine time": {"engine_us": -1},
     "negative ttft": {"time_to_first_token_ms": -1},
     "no request id": {"request_id": ""},
     "long request id": {"request_id": "r" * 41},

@@ -73,7 +73,7 @@ def usage(
     finished_at: float | None = None,
 ) -> WorkerUsage:
     return WorkerUsage(
-        sequence, prompt, cached, completion, finish, "chat-1", finished_at or time.time()
+        sequence, prompt, cached, completion, finish, "chat-1", finished_at or time.time(), 1_500
     )
 
 
@@ -105,6 +105,7 @@ def test_a_dead_gateways_request_is_billed_by_the_workers_word(valkey: redis.Red
     assert (report.source, report.status, report.replica) == ("worker", "cancelled", "chat-1")
     assert (report.organization, report.project, report.api_key) == (5, 3, 7)
     assert (report.model, report.endpoint) == ("tiny", "chat.completions")
+    assert report.engine_us == 1_500
     assert 55_000 < report.duration_ms < 120_000
     # 14 tokens at $1, 16 cached at $0.50 and 12 of output at $2, a million.
     assert monthly(valkey) == (42, 14 + 8 + 24)
