@@ -24,7 +24,7 @@ ENV PYTHONUNBUFFERED=1 \
 RUN groupadd --gid 10001 sluice \
     && useradd --uid 10001 --gid sluice --create-home sluice \
     && install -d -o sluice -g sluice /var/lib/sluice /var/lib/sluice/models \
-        /var/lib/sluice/setup /var/lib/sluice/unsettled
+        /var/lib/sluice/setup /var/lib/sluice/unsettled /var/lib/sluice/exports
 WORKDIR /app
 
 # --- What is installed: changes seldom, so it comes before the source ----------------------

@@ -12,7 +12,7 @@ from tenants.jobs.held import HeldJob, LeaseLost
 from tenants.jobs.lease import LEASE_S, release, renew
 from tenants.jobs.measures import Measures, measure
 from tenants.jobs.outcome import complete, effect, fail, report_progress
-from tenants.jobs.sweep import Swept, purge_jobs, sweep
+from tenants.jobs.sweep import Swept, purge_jobs, requeue_expired, sweep
 from tenants.jobs.wake import wake_workers
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "release",
     "renew",
     "report_progress",
+    "requeue_expired",
     "retry_job",
     "sweep",
     "unseal",

@@ -43,13 +43,13 @@ def renew(jobs: Iterable[HeldJob], lease_s: float = LEASE_S) -> set[int]:
 
 
 def release(job: HeldJob) -> bool:
-    """Hand the job back at once, as a worker does that is asked to stop: no attempt was made."""
+    """Hand the job back at once, as a worker does that is asked to stop: no attempt was made,
+    and it keeps its place in line."""
     return bool(
         Job.objects.filter(**mine(job)).update(
             state=Job.State.QUEUED,
             attempts=F("attempts") - 1,
             lease_owner="",
             lease_expires_at=None,
-            run_after=Now(),
         )
     )

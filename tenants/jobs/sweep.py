@@ -32,7 +32,7 @@ class Swept:
 
 def sweep() -> Swept:
     """Put jobs whose lease ran out back in line, and wake workers if anything is due."""
-    swept = _requeue_expired()
+    swept = requeue_expired()
     due = Job.objects.filter(state=Job.State.QUEUED, run_after__lte=Now())
     waiting = len(due.order_by().values_list("pk")[:_MOST_WOKEN])
     if waiting:
@@ -41,16 +41,15 @@ def sweep() -> Swept:
 
 
 @transaction.atomic
-def _requeue_expired() -> Swept:
+def requeue_expired() -> Swept:
     """Whoever held it may still be running: its token is old as soon as the next one claims,
     and its lease is gone now, so that it can end nothing."""
     swept = Swept()
     for job in locks.lock_expired_jobs(_MOST_AT_ONCE):
         row = Job.objects.filter(pk=job.pk)
         if job.attempts < job.max_attempts:
-            row.update(
-                state=Job.State.QUEUED, lease_owner="", lease_expires_at=None, run_after=Now()
-            )
+            # It keeps its place in line: it has waited long enough.
+            row.update(state=Job.State.QUEUED, lease_owner="", lease_expires_at=None)
             swept.requeued[job.kind] += 1
         else:
             # A job that kills its workers is not given to another.

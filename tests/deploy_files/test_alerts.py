@@ -23,10 +23,13 @@ from tenants.admission import metrics as admission_metrics
 from tests.deploy_files.containers import ROOT, compose
 from workers.control import tasks as control_metrics
 from workers.engine import metrics as replica_metrics
+from workers.jobs import metrics as job_metrics
 
 RUNBOOKS = ROOT / "docs" / "runbooks"
 FOLDER = ROOT / "deploy" / "prometheus"
-MODULES = (admission_metrics, gateway_metrics, replica_metrics, billing_metrics, control_metrics)
+MODULES = (
+    admission_metrics, gateway_metrics, replica_metrics, billing_metrics, control_metrics, job_metrics
+)  # fmt: skip
 # PromQL's own words in our expressions; "up" is Prometheus's own series.
 WORDS = {
     "absent", "and", "by", "deriv", "histogram_quantile", "increase", "max", "or", "rate", "sum", "up"

@@ -79,6 +79,7 @@ def hidden_modules() -> set[str]:
         "config.celery",
         "workers.control.tasks",
         "workers.engine.bootstep",
+        "workers.jobs.tasks",
         "workers.engines.simulated",
         "workers.management.commands.bootstrap",
         "workers.management.commands.create_demo",

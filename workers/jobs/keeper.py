@@ -1,4 +1,4 @@
-"""Renews the leases of all that runs in this process, by one statement every few seconds."""
+"""Renews the leases of all that runs in this process every few seconds, and looks whose ran out."""
 
 from __future__ import annotations
 
@@ -49,6 +49,8 @@ class Keeper:
         while not self._ended.wait(RENEW_EVERY_S):
             try:
                 self._renew()
+                # Beat's sweep comes by the broker, which may be away while a worker dies.
+                metrics.tell(jobs.requeue_expired())
                 metrics.show(jobs.measure())
             except DatabaseError:
                 # The leases may run out meanwhile; each work sees that by its own clock.

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+
 from prometheus_client import Counter, Gauge, Histogram
 
-from tenants.jobs import Measures
+from tenants.jobs import Measures, Swept
+
+log = logging.getLogger(__name__)
 
 JOBS = Gauge("sluice_jobs", "Jobs that wait or run, in the whole installation.", ["kind", "state"])
 OLDEST_WAITING_S = Gauge(
@@ -32,3 +36,14 @@ def show(measures: Measures) -> None:
     for (kind, state), count in measures.counts.items():
         JOBS.labels(kind, state).set(count)
     OLDEST_WAITING_S.set(measures.oldest_waiting_s)
+
+
+def tell(swept: Swept) -> None:
+    """Count and log the leases that had run out, if any had."""
+    for kind, count in (swept.requeued + swept.given_up).items():
+        LEASE_EXPIRIES.labels(kind).inc(count)
+    for kind, count in swept.given_up.items():
+        ATTEMPTS.labels(kind, "failed").inc(count)
+    if swept.requeued or swept.given_up:
+        told = {"requeued": dict(swept.requeued), "given_up": dict(swept.given_up)}
+        log.warning("jobs.leases_expired", extra=told)
