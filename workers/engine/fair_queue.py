@@ -38,7 +38,7 @@ class Waiting:
 
     submission: Submission
     output_tokens: int = 0
-    since: float = field(default_factory=time.monotonic)
+    since: float = 0.0  # by the monotonic clock
 
     @property
     def prompt_tokens(self) -> int:
@@ -102,8 +102,15 @@ class _Class:
         line.backlog.add(waiting)
         self.backlog.add(waiting)
 
-    def first(self) -> Waiting:
-        return next(iter(self.lines[self._lowest()].entries.values()))
+    def first(self, without: int | None) -> Waiting | None:
+        organization = self._lowest()
+        if organization == without:
+            if len(self.lines) == 1:
+                return None
+            top = heapq.heappop(self._heap)
+            organization = self._lowest()
+            heapq.heappush(self._heap, top)
+        return next(iter(self.lines[organization].entries.values()))
 
     def take(self, waiting: Waiting) -> None:
         submission = waiting.submission
@@ -192,28 +199,28 @@ class FairQueue:
         return self._of_organization.get(organization, 0)
 
     def push(self, submission: Submission, output_tokens: int = 0) -> None:
-        waiting = Waiting(submission, output_tokens)
+        waiting = Waiting(submission, output_tokens, time.monotonic())
         organization = submission.organization
         self._class_of(submission).push(waiting)
         self._by_id[submission.engine_id] = waiting
         self._of_organization[organization] = self.waiting_of(organization) + 1
 
-    def peek(self) -> Waiting | None:
-        """What ``pop`` would give."""
+    def peek(self, without: int | None = None) -> Waiting | None:
+        """What is next, leaving out the organization ``without``."""
         chosen = None
         for each in self._classes.values():
-            if not each.lines:
+            first = each.first(without) if each.lines else None
+            if first is None:
                 continue
-            first = each.first()
             if chosen is None:
                 chosen = first
             elif each.owed >= first.cost and each.share:
                 return first
         return chosen
 
-    def pop(self) -> Waiting:
-        """The next sequence, its prompt charged. IndexError when empty."""
-        waiting = self.peek()
+    def pop(self, waiting: Waiting | None = None) -> Waiting:
+        """Take the next sequence, or what ``peek`` gave; its prompt is charged."""
+        waiting = waiting or self.peek()
         if waiting is None:
             raise IndexError("the queue is empty")
         submission = waiting.submission
