@@ -232,3 +232,17 @@ def test_gauges_forget_what_is_gone(db: None) -> None:
     jobs.claim("w")
     metrics.show(jobs.measure())
     assert REGISTRY.get_sample_value("sluice_jobs", labels) is None
+
+
+def test_a_broker_that_is_away_keeps_nobody_waiting(
+    transactional_db: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """kombu would try for six seconds; the job is found by whoever looks."""
+    from config.celery import app
+
+    app.set_current()
+    monkeypatch.setattr(app.conf, "broker_write_url", "redis://127.0.0.1:1/0")
+    began = time.monotonic()
+    jobs.enqueue("test", "1", organization=None)
+    assert time.monotonic() - began < 2
+    assert len(jobs.claim("w")) == 1
