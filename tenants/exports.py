@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from django.db import transaction
-from django.db.models import QuerySet
 from django.utils import timezone
 
 from tenants import access, audit, audit_events, audit_rows, export_files, identifiers, jobs
@@ -17,6 +16,7 @@ from tenants.audit_events import AuditFilters
 from tenants.errors import InvalidInput, NotFound
 from tenants.jobs import HeldJob
 from tenants.models import Job, Membership, Organization, User
+from tenants.models.job import JobQuerySet
 
 AUDIT_EXPORT = "export.audit"
 # What a member needs to ask for an export and to fetch it, by the kind of its job.
@@ -38,11 +38,7 @@ def request_export(
     address: str | None = None,
 ) -> Job:
     """The job that writes the file; ``request_id`` makes two submissions of a form one."""
-    if payload.get("format") not in FORMATS:
-        raise InvalidInput(f"A format is one of {', '.join(FORMATS)}.", param="format")
-    unfinished = get_exports(organization).filter(state__in=(Job.State.QUEUED, Job.State.RUNNING))
-    if unfinished.count() >= MOST_OPEN:
-        raise InvalidInput(f"At most {MOST_OPEN} exports can be under way; wait for one of them.")
+    _check(organization, payload)
     key = request_id or identifiers.random_text(16)
     job = jobs.enqueue(
         kind,
@@ -61,6 +57,13 @@ def request_export(
         address=address,
     )
     return job
+
+
+def _check(organization: Organization, payload: Mapping[str, Any]) -> None:
+    if payload.get("format") not in FORMATS:
+        raise InvalidInput(f"A format is one of {', '.join(FORMATS)}.", param="format")
+    if get_exports(organization).open().count() >= MOST_OPEN:
+        raise InvalidInput(f"At most {MOST_OPEN} exports can be under way; wait for one of them.")
 
 
 def request_audit_export(
@@ -135,7 +138,7 @@ def write_export(
 # --- For whoever fetches it ----------------------------------------------------------------
 
 
-def get_exports(organization: Organization) -> QuerySet[Job]:
+def get_exports(organization: Organization) -> JobQuerySet:
     """Newest first; ``state``, ``progress_percent`` and ``expires_at`` tell how each fares."""
     exports = Job.objects.filter(organization=organization, kind__in=PERMISSIONS)
     return exports.select_related("created_by").defer("sealed").order_by("-pk")

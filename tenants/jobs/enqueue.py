@@ -38,13 +38,10 @@ def enqueue(
     ``secret`` is stored encrypted until the job has ended (``unseal``). Only staff's code
     enqueues for no organization.
     """
-    given = dict(payload or {})
-    if len(audit.canonical(given).encode()) > MOST_PAYLOAD_BYTES:
-        raise ValueError(f"The payload of a job has at most {MOST_PAYLOAD_BYTES} bytes.")
     fields: dict[str, Any] = {
         "organization": organization,
         "project": project,
-        "payload": given,
+        "payload": _checked(payload or {}),
         "sealed": encryption.encrypt(secret, purpose=_SEAL) if secret is not None else None,
         "priority": priority,
         "max_attempts": max_attempts,
@@ -56,6 +53,13 @@ def enqueue(
     if is_new:
         transaction.on_commit(wake_workers, robust=True)
     return job
+
+
+def _checked(payload: Mapping[str, Any]) -> dict[str, Any]:
+    given = dict(payload)
+    if len(audit.canonical(given).encode()) > MOST_PAYLOAD_BYTES:
+        raise ValueError(f"The payload of a job has at most {MOST_PAYLOAD_BYTES} bytes.")
+    return given
 
 
 def unseal(job: HeldJob) -> str:
