@@ -82,7 +82,8 @@ class EngineHost:
 
     @property
     def state(self) -> str:
-        return self._state
+        """As its health page shows it; heartbeats tell state and proof apart."""
+        return self._state if self._watch.is_proven else "unproven"
 
     # --- Called from Celery's main thread ------------------------------------------
 
