@@ -124,7 +124,6 @@ async def token_path(scope: Scope, receive: Receive, send: Send) -> None:
     path, status = scope["path"], 499
     gateway = current_gateway()
     gateway.requests += 1
-    metrics.IN_FLIGHT.set(gateway.requests)
     try:
         status = await _answer(gateway, request, path, send)
     except ClientDisconnected:
@@ -295,6 +294,7 @@ async def _service(gateway: Gateway, request: Request, path: str) -> Response:
         return Response(503 if missing else 200, [plain], body.encode())
     if not _may_read_metrics(request):
         raise UnknownPath(f"Unknown request URL: GET {path}.")
+    metrics.IN_FLIGHT.set(gateway.requests)
     content = await asyncio.to_thread(generate_latest)
     return Response(200, [(b"content-type", CONTENT_TYPE_LATEST.encode())], content)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+
+import msgspec
 
 from api.controls import DEFAULT, Controls
 from inference.registry import ModelEntry, Served
@@ -11,8 +12,7 @@ from inference.wire import Sampling
 from tenants.principal import Principal
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(msgspec.Struct, frozen=True):
     request_id: str
     endpoint: str
     principal: Principal
@@ -27,7 +27,7 @@ class Plan:
     tier: str = "standard"
     controls: Controls = DEFAULT
     stands_in_for: str = ""  # the model that was asked for, if a fallback answers
-    started_at: float = field(default_factory=time.monotonic)
+    started_at: float = msgspec.field(default_factory=time.monotonic)
 
     @property
     def prompt_tokens(self) -> int:

@@ -12,6 +12,8 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from config.http_cork import CorkedTransport
+
 # Cookies of 4 KiB, a key of 60 bytes, and what proxies add; nginx allows 32 KiB in all.
 MOST_HEAD_BYTES = 64 * 1024
 # From the connection, or a further request's first byte, to the end of its head.
@@ -27,7 +29,7 @@ class BoundedHeadProtocol(HttpToolsProtocol):
         self._head_timer: TimerHandle | None = None
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
+        super().connection_made(CorkedTransport(transport, self.loop))  # type: ignore[arg-type]
         self._await_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -51,6 +53,12 @@ class BoundedHeadProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._head_done()
         super().on_headers_complete()
+
+    def handle_websocket_upgrade(self) -> None:
+        # A WebSocket has its own protocol, which is given the transport and does more with it.
+        if isinstance(self.transport, CorkedTransport):
+            self.transport = self.transport.uncorked()
+        super().handle_websocket_upgrade()
 
     def _await_head(self) -> None:
         self._head_bytes = 0

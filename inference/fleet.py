@@ -145,6 +145,7 @@ class Fleet:
             QUARANTINE_STREAM: f"{now_ms - int(QUARANTINE_S * 1000)}-0",
         }
         while True:
+            asked_at = time.monotonic()
             try:
                 news = await read_after_each(
                     self._reader, positions, block_ms=250, count=MOST_BEATS_READ
@@ -155,10 +156,10 @@ class Fleet:
                 log.warning("fleet.lost", extra={"error": repr(error)})
                 await asyncio.sleep(0.25)
                 continue
-            self._hear(news)
+            self._hear(news, asked_at)
             positions |= {stream: messages[-1][0] for stream, messages in news.items()}
 
-    def _hear(self, news: dict[str, list[Message]]) -> None:
+    def _hear(self, news: dict[str, list[Message]], asked_at: float) -> None:
         if not self.is_connected:
             self.is_connected = True
             for view in self.replicas.values():
@@ -170,7 +171,8 @@ class Fleet:
             if (beat := _beat_of(fields)) is not None:
                 self.accept(beat)
         if len(beats) < MOST_BEATS_READ:
-            self.heard_at = time.monotonic()
+            # Not now: a loop that stood still reads late what is an answer of long ago.
+            self.heard_at = asked_at
 
 
 def _beat_of(fields: dict[bytes, bytes]) -> wire.Heartbeat | None:

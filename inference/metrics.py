@@ -3,36 +3,38 @@
 from functools import lru_cache
 from typing import NamedTuple
 
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import Counter, Gauge
+
+from inference.loop_metrics import Child, LoopHistogram
 
 _SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 40, 80, 160, 320)
 _TOKENS = tuple(4**power for power in range(14))  # 1 to 67,108,864, as the convention says
 
-REQUEST_DURATION = Histogram(
+REQUEST_DURATION = LoopHistogram(
     "gen_ai_server_request_duration_seconds",
     "From the request's last byte to the answer's",
     ["gen_ai_operation_name", "gen_ai_request_model", "error_type"],
     buckets=_SECONDS,
 )
-TIME_TO_FIRST_TOKEN = Histogram(
+TIME_TO_FIRST_TOKEN = LoopHistogram(
     "gen_ai_server_time_to_first_token_seconds",
     "From the request's last byte to the first token",
     ["gen_ai_request_model"],
     buckets=_SECONDS,
 )
-TIME_PER_OUTPUT_TOKEN = Histogram(
+TIME_PER_OUTPUT_TOKEN = LoopHistogram(
     "gen_ai_server_time_per_output_token_seconds",
     "Mean time of an output token after the first",
     ["gen_ai_request_model"],
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1),
 )
-TOKEN_USAGE = Histogram(
+TOKEN_USAGE = LoopHistogram(
     "gen_ai_client_token_usage",
     "Tokens of a request",
     ["gen_ai_token_type", "gen_ai_request_model"],
     buckets=_TOKENS,
 )
-OVERHEAD = Histogram(
+OVERHEAD = LoopHistogram(
     "sluice_gateway_overhead_seconds",
     "Our part before a request leaves for a replica: authentication to dispatch",
     buckets=(0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5),
@@ -47,15 +49,13 @@ CONTINUED = Counter(
 QUARANTINED = Counter("sluice_gateway_quarantined_requests", "Requests that engines died of")
 UNSETTLED = Gauge("sluice_gateway_unsettled_requests", "Settlements waiting for Redis")
 CACHE = Counter("sluice_response_cache_lookups", "Response cache look-ups", ["result"])
-BATCHES = Counter("sluice_gateway_batches", "Celery messages sent to replicas")
-BATCHED = Counter("sluice_gateway_batched_sequences", "Sequences in those messages")
-BATCH_SIZE = Histogram(
+BATCH_SIZE = LoopHistogram(
     "sluice_gateway_batch_size",
     "Sequences of one message",
     ["profile"],
     buckets=(1, 2, 4, 8, 16, 32, 64),
 )
-BATCH_WAIT = Histogram(
+BATCH_WAIT = LoopHistogram(
     "sluice_gateway_batch_wait_seconds",
     "How long the oldest sequence of a message waited for it to leave",
     ["profile"],
@@ -67,11 +67,11 @@ SCREENED = Counter("sluice_screened_texts", "Texts with a finding", ["category",
 class RequestMetrics(NamedTuple):
     """The histograms of one kind of request, with their labels already resolved."""
 
-    duration: Histogram
-    first_token: Histogram
-    per_output_token: Histogram
-    input_tokens: Histogram
-    output_tokens: Histogram
+    duration: Child
+    first_token: Child
+    per_output_token: Child
+    input_tokens: Child
+    output_tokens: Child
 
 
 @lru_cache(maxsize=4096)
@@ -87,12 +87,10 @@ def of_request(endpoint: str, model: str, error: str) -> RequestMetrics:
 
 
 class BatchMetrics(NamedTuple):
-    size: Histogram
-    wait: Histogram
+    size: Child
+    wait: Child
 
     def observe(self, requests: int, waited_s: float) -> None:
-        BATCHES.inc()
-        BATCHED.inc(requests)
         self.size.observe(requests)
         self.wait.observe(waited_s)
 

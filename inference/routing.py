@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from random import random
 from typing import NamedTuple
 
+import msgspec
+
 from inference.circuit import Circuit
 
 # Up to here a pool is scored whole: some 0.5 µs a replica.
@@ -70,8 +72,7 @@ class ReplicaView:
         return (held if held > self.in_flight else self.in_flight) / (self.capacity or 1)
 
 
-@dataclass(frozen=True, slots=True)
-class Pool:
+class Pool(msgspec.Struct, frozen=True):
     """One deployment's replicas, and what is the same for all of them."""
 
     replicas: Sequence[ReplicaView]
@@ -79,8 +80,7 @@ class Pool:
     relative_cost: float = 1.0  # 1 is the dearest of those that may answer
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(msgspec.Struct, frozen=True):
     """What a sequence wants of its replica."""
 
     region: str = ""
@@ -90,7 +90,7 @@ class Ask:
     excluded: Collection[str] = frozenset()  # incarnations
 
 
-class Scored(NamedTuple):  # a frozen dataclass takes three times as long to make
+class Scored(NamedTuple):
     """One replica that was considered, with the parts of its score."""
 
     replica: ReplicaView
@@ -99,8 +99,7 @@ class Scored(NamedTuple):  # a frozen dataclass takes three times as long to mak
     prefix: float
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
+class Choice(msgspec.Struct, frozen=True):
     """``how``: scored, sampled, trial (half-open) or last_resort (none other lives)."""
 
     replica: ReplicaView

@@ -1,8 +1,8 @@
 """One Redis connection that many coroutines share: commands leave as they come.
 
 The token path's client. A pool gives each command a connection, a task switch
-and a timeout of its own; here a command is one write, one future and one place
-in a queue, and those of one moment travel together (Redis answers in order).
+and a timeout of its own; here a command is one future and one place in a queue,
+and those of one turn of the loop are one write (Redis answers in order).
 Measured on two cores: 15 to 20 µs of CPU a command instead of 100 to 170 through
 redis-py's asyncio client, which serves everything that is not per request.
 
@@ -62,7 +62,14 @@ class RedisLink:
         wire = self._wire
         if wire is None or not wire.is_open:
             wire = await self._connected()
-        return await wire.send(_packed(*parts))
+        return await wire.start(_packed(*parts))
+
+    def start(self, *parts: Part) -> asyncio.Future[Any]:
+        """The same, begun at once, for who is called back instead of waiting."""
+        wire = self._wire
+        if wire is None or not wire.is_open:
+            return asyncio.ensure_future(self.call(*parts))
+        return wire.start(_packed(*parts))
 
     async def run_script(self, script: Script, keys: list[str], arguments: list[Part]) -> Any:
         """EVALSHA, and EVAL where Redis has not seen (or has lost) the script."""
@@ -151,17 +158,29 @@ class _Wire(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._reader = hiredis.Reader(protocolError=RedisConnectionError, replyError=ResponseError)
         self._pending: deque[tuple[asyncio.Future[Any], float]] = deque()
+        self._outgoing: list[bytes] = []
         self._watch: asyncio.TimerHandle | None = None
 
     async def send(self, command: bytes) -> Any:
+        return await self.start(command)
+
+    def start(self, command: bytes) -> asyncio.Future[Any]:
         if not self.is_open:
             raise RedisConnectionError("The connection to Redis is closed.")
         if len(self._pending) >= MOST_PENDING:
             raise RedisConnectionError("Too many commands wait for Redis.")
         future = self._loop.create_future()
         self._pending.append((future, self._loop.time()))
-        self._transport.write(command)
-        return await future
+        self._outgoing.append(command)
+        if len(self._outgoing) == 1:
+            # A write is a system call of 20 µs and more: those of one turn of the loop share it.
+            self._loop.call_soon(self._flush)
+        return future
+
+    def _flush(self) -> None:
+        outgoing, self._outgoing = self._outgoing, []
+        if self.is_open:
+            self._transport.write(outgoing[0] if len(outgoing) == 1 else b"".join(outgoing))
 
     def close(self) -> None:
         if self.is_open:

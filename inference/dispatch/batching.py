@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 
+import msgspec
+
 from inference.wire import Submission
 
 TIERS = ("priority", "standard", "flex", "batch")
@@ -40,8 +42,7 @@ EXPECTED_OUTPUT_TOKENS = 512
 PATIENCE_WAITS = 4
 
 
-@dataclass(frozen=True, slots=True)
-class Speed:
+class Speed(msgspec.Struct, frozen=True):
     """What a replica's heartbeats measured; 0 is not known and bounds nothing."""
 
     prefill_tokens_per_s: float = 0.0
@@ -56,8 +57,7 @@ class Speed:
         return prompt_tokens / self.prefill_tokens_per_s + self.decode_s
 
 
-@dataclass(frozen=True, slots=True)
-class Waiting:
+class Waiting(msgspec.Struct, frozen=True):
     submission: Submission
     arrived_at: float
 

@@ -111,11 +111,11 @@ class Dispatcher:
         return len(self._sequences)
 
     def has_replica(self, deployments: Iterable[int]) -> bool:
-        return any(
-            replica.state == "ready"
-            for deployment in deployments
-            for replica in self.fleet.of_deployment(deployment).values()
-        )
+        for deployment in deployments:
+            for replica in self.fleet.listed(deployment):
+                if replica.state == "ready":
+                    return True
+        return False
 
     def excess_wait_s(self, candidates: Iterable[Served], tier: str) -> float:
         """By how much a request would wait longer than its tier may; 0 if it would not."""

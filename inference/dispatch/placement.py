@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+import msgspec
 
 from inference.dispatch.sequence import Job, Sequence
 from inference.fleet import Fleet
@@ -24,8 +25,7 @@ _NEWEST = 0.1
 _LONGER = {"flex": 3.0, "priority": 3.0}
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(msgspec.Struct, frozen=True):
     """Why a sequence went where it went. ``considered``: name, score, load, prefix part."""
 
     at: float  # Unix seconds

@@ -14,6 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
+import msgspec
+
 from inference import metrics
 from inference.dispatch.batching import PROFILES, BatchQueue, Speed, Waiting, wait_s
 from inference.dispatch.senders import Sender
@@ -27,8 +29,7 @@ _NEWEST = 0.2
 _NEVER_S = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class BatchRecord:
+class BatchRecord(msgspec.Struct, frozen=True):
     """One message that left, for people to look at."""
 
     at: float  # Unix seconds

@@ -16,7 +16,8 @@ import queue
 import secrets
 import threading
 from collections.abc import Callable
-from typing import Protocol
+from functools import partial
+from typing import Any, Protocol
 
 import msgspec
 from celery import current_app
@@ -56,25 +57,36 @@ class RedisSender:
 
     def __init__(self, link: RedisLink):
         self._link = link
-        self._sending: set[asyncio.Task[None]] = set()
+        self._sending: set[asyncio.Future[Any]] = set()
 
     def send(self, replica: str, batch: list[Submission], done: Done) -> None:
-        task = asyncio.get_running_loop().create_task(self._send(replica, batch, done))
-        self._sending.add(task)
-        task.add_done_callback(self._sending.discard)
+        queue_name = wire.queue_of(replica)
+        try:
+            sending = self._link.start("LPUSH", queue_name, envelope(queue_name, batch))
+        except RedisError as error:
+            # Not at once: who sends is not done with what it does.
+            asyncio.get_running_loop().call_soon(self._sent, replica, done, error)
+            return
+        # No task for it: it would cost as much as the rest of sending.
+        self._sending.add(sending)
+        sending.add_done_callback(partial(self._answered, replica, done))
 
     async def close(self) -> None:
         await asyncio.gather(*self._sending, return_exceptions=True)
 
-    async def _send(self, replica: str, batch: list[Submission], done: Done) -> None:
-        queue_name = wire.queue_of(replica)
-        try:
-            await self._link.call("LPUSH", queue_name, envelope(queue_name, batch))
-        except (RedisError, OSError, TimeoutError) as error:
-            log.warning("publish.failed", extra={"replica": replica, "error": repr(error)})
-            done(False)
+    def _answered(self, replica: str, done: Done, sending: asyncio.Future[Any]) -> None:
+        self._sending.discard(sending)
+        if sending.cancelled():
+            self._sent(replica, done, RedisError("cancelled"))
         else:
-            done(True)
+            self._sent(replica, done, sending.exception())
+
+    def _sent(self, replica: str, done: Done, error: BaseException | None) -> None:
+        if error is not None and not isinstance(error, RedisError | OSError | TimeoutError):
+            raise error
+        if error is not None:
+            log.warning("publish.failed", extra={"replica": replica, "error": repr(error)})
+        done(error is None)
 
 
 _EMBEDDED = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}

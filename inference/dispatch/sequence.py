@@ -7,6 +7,8 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from inference.errors import InferenceError
 from inference.registry import Served
 from inference.wire import Delta, Logprob, Sampling
@@ -15,8 +17,7 @@ if TYPE_CHECKING:
     from inference.dispatch.placement import Decision
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
+class Job(msgspec.Struct, frozen=True):  # a frozen dataclass takes ten times as long to make
     """What to run: everything is decided and validated, ids are final."""
 
     request_id: str
