@@ -83,20 +83,22 @@ def apply_grants(app: AppConfig) -> None:
     role; what it does not name is WRITE, as Django's own tables need. Staff may write
     everything that triggers let them, but for what ``staff_grants`` names.
     """
-    asked: dict[str, str] = getattr(app, "web_grants", {})
-    of_staff: dict[str, str] = getattr(app, "staff_grants", {})
     with connection.cursor() as cursor:
         cursor.execute("SELECT FROM pg_roles WHERE rolname = %s", [Login.WEB.value])
         if not cursor.rowcount:  # migrated to somewhere before the roles came
             return
+        # Migrated back, the models of this release may have no tables.
+        there = set(connection.introspection.table_names(cursor))
         for model in app.get_models(include_auto_created=True):
-            if model._meta.proxy or not model._meta.managed:
-                continue
-            table = connection.ops.quote_name(model._meta.db_table)
-            commands = asked.get(str(model._meta.model_name), WRITE)
-            cursor.execute(f"REVOKE ALL ON {table} FROM {Login.WEB.value}")
-            if commands:
-                cursor.execute(f"GRANT {commands} ON {table} TO {Login.WEB.value}")
-            cursor.execute(f"REVOKE ALL ON {table} FROM {Login.STAFF.value}")
-            commands = of_staff.get(str(model._meta.model_name), WRITE)
-            cursor.execute(f"GRANT {commands} ON {table} TO {Login.STAFF.value}")
+            if model._meta.db_table in there and model._meta.managed and not model._meta.proxy:
+                table = connection.ops.quote_name(model._meta.db_table)
+                for login, commands in _grants_on(app, str(model._meta.model_name)):
+                    cursor.execute(f"REVOKE ALL ON {table} FROM {login.value}")
+                    if commands:
+                        cursor.execute(f"GRANT {commands} ON {table} TO {login.value}")
+
+
+def _grants_on(app: AppConfig, model: str) -> list[tuple[Login, str]]:
+    of_web: dict[str, str] = getattr(app, "web_grants", {})
+    of_staff: dict[str, str] = getattr(app, "staff_grants", {})
+    return [(Login.WEB, of_web.get(model, WRITE)), (Login.STAFF, of_staff.get(model, WRITE))]
