@@ -1,4 +1,4 @@
-"""``python -m benchmarks [engine|gateway|memory|admission|tenancy|profile|all|render]``; see docs/performance.md."""
+"""``python -m benchmarks [engine|gateway|memory|admission|routing|tenancy|profile|all|render]``; see docs/performance.md."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from benchmarks import admission, engine, gateway, hotspots, memory, report, tenancy
+from benchmarks import admission, engine, gateway, hotspots, memory, report, routing, tenancy
 from benchmarks.server import RESULTS, BenchmarkError, say
 from benchmarks.sizes import QUICK, Sizes
 from deploy.local.files import LocalError
@@ -19,10 +19,11 @@ MEASURES: dict[str, Callable[[Sizes], Mapping[str, object]]] = {
     "gateway": gateway.measure,
     "memory": memory.measure,
     "admission": admission.measure,
+    "routing": routing.measure,
     "tenancy": tenancy.measure,
     "profile": hotspots.measure,
 }
-ALL = ("engine", "gateway", "memory", "admission", "tenancy")
+ALL = ("engine", "gateway", "memory", "admission", "routing", "tenancy")
 
 
 def main(arguments: list[str]) -> int:
@@ -66,7 +67,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument(
         "what", nargs="?", default="all", choices=(*MEASURES, "all", "render"),
-        help="all: engine, gateway, memory, admission and tenancy; render: only write the page anew",
+        help="all: engine, gateway, memory, admission, routing and tenancy; render: only write the page anew",
     )  # fmt: skip
     parser.add_argument("--quick", action="store_true", help="a few minutes, rough figures")
     parser.add_argument("--rounds", type=int, help="rounds of engine and gateway")

@@ -207,6 +207,19 @@ def _admission(result: Result) -> str:
     )
 
 
+def _routing(result: Result) -> str:
+    prompts = [str(tokens) for tokens in result["prompt_tokens"]]
+    rows = [
+        [f"{row['replicas']:,}", *(_number(row["us"][tokens], 1) for tokens in prompts)]
+        for row in result["rows"]
+    ]
+    head = ("replicas", *(f"µs, prompt of {tokens} tokens" for tokens in prompts))
+    return (
+        f"{make_table(head, rows)}\n\nMedians of {result['rounds']} rounds of "
+        f"{result['decisions']:,} decisions, in CPU time."
+    )
+
+
 def _tenancy(result: Result) -> str:
     found, big = result["lookups"], result["big"]
     warm, change = found["warm"], found["scope_change_us"]
@@ -281,6 +294,7 @@ TABLES: dict[str, Callable[[Result], str]] = {
     "gateway": _gateway,
     "memory": _memory,
     "admission": _admission,
+    "routing": _routing,
     "tenancy": _tenancy,
     "profile": _profile,
 }

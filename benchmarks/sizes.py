@@ -27,6 +27,9 @@ class Sizes:
     memory_most_s: float = 900.0
     # admission
     admission_rounds: int = 21
+    # routing
+    routing_rounds: int = 7
+    routing_decisions: int = 2_000
     # profile
     profile_s: float = 15.0
     profile_concurrency: int = 32
@@ -54,6 +57,8 @@ QUICK = replace(
     memory_warm_up=4_000,
     memory_every=2_000,
     admission_rounds=3,
+    routing_rounds=3,
+    routing_decisions=1_000,
     profile_s=8.0,
     tenancy_organizations=2_000,
     tenancy_keys=20_000,

@@ -37,21 +37,19 @@ class LineHandler(logging.StreamHandler):  # type: ignore[type-arg]
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
+            is_timed = bool(self._lines)  # who came first set the timer
             self._lines.append(self.format(record))
-            if record.name == BUFFERED and self._is_timed():
-                return
-            self.flush()
+            if record.name != BUFFERED or not (is_timed or self._set_timer()):
+                self.flush()
         except Exception:
             self.handleError(record)
 
-    def _is_timed(self) -> bool:
-        """Whether a timer of the running loop will flush what waits."""
+    def _set_timer(self) -> bool:
+        """Have the running loop flush what waits, if there is one."""
         try:
-            loop = asyncio.get_running_loop()
+            asyncio.get_running_loop().call_later(FLUSH_S, self.flush)
         except RuntimeError:
             return False
-        if len(self._lines) == 1:
-            loop.call_later(FLUSH_S, self.flush)
         return True
 
     def flush(self) -> None:
@@ -65,10 +63,18 @@ class LineHandler(logging.StreamHandler):  # type: ignore[type-arg]
 class JsonFormatter(logging.Formatter):
     """``{"at", "level", "logger", "message", …extra}``; times in UTC, milliseconds."""
 
+    _second, _second_text = 0, ""
+
+    def _at(self, record: logging.LogRecord) -> str:
+        second = int(record.created)
+        if second != self._second:  # many lines share one
+            self._second_text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+            self._second = second
+        return f"{self._second_text}.{int(record.msecs):03d}Z"
+
     def format(self, record: logging.LogRecord) -> str:
-        at = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
         entry: dict[str, Any] = {
-            "at": f"{at}.{int(record.msecs):03d}Z",
+            "at": self._at(record),
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),

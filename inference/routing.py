@@ -113,7 +113,8 @@ def score(view: ReplicaView, ask: Ask, base: float, weights: Weights, now: float
 
     ``base`` is what its pool has in common: ``base_of``.
     """
-    load = view.load
+    held = view.running + view.waiting  # as in ``load``: a call less for each replica
+    load = (held if held > view.in_flight else view.in_flight) / (view.capacity or 1)
     warm_s = now - view.ready_at
     if warm_s < SLOW_START_S:
         load /= max(SLOW_START_SHARE, warm_s / SLOW_START_S)
@@ -121,7 +122,7 @@ def score(view: ReplicaView, ask: Ask, base: float, weights: Weights, now: float
     if load < 2.0:
         total += weights.load * (1.0 - load * 0.5)
     prefix = 0.0
-    if ask.prefix_replica == view.name and load < 1.0:
+    if load < 1.0 and ask.prefix_replica == view.name:
         prefix = weights.prefix * ask.prefix_share
     return Scored(view, total + prefix, load, prefix)
 
@@ -149,7 +150,7 @@ def choose(
     considered: list[Scored] = []
     best: Scored | None = None
     chosen_pool = 0
-    is_sampled = False
+    is_sampled, excluded = False, ask.excluded
     for index, pool in enumerate(pools):
         if ask.must_stay_in_region and ask.region and pool.region != ask.region:
             continue
@@ -157,9 +158,9 @@ def choose(
         looked_at = _sample(pool.replicas, prefix_view)
         is_sampled = is_sampled or looked_at is not pool.replicas
         for view in looked_at:
-            if view.state != "ready" or view.incarnation in ask.excluded:
+            if view.state != "ready" or (excluded and view.incarnation in excluded):
                 continue
-            if not view.circuit.is_closed:
+            if view.circuit.opened_until:
                 if view.circuit.wants_trial(now):
                     found = score(view, ask, base, weights, now)
                     return Choice(view, index, "trial", [*considered, found])
@@ -168,7 +169,11 @@ def choose(
                 continue
             found = score(view, ask, base, weights, now)
             considered.append(found)
-            if best is None or _is_better(found, best):
+            if (
+                best is None
+                or found.score > best.score
+                or (found.score == best.score and _is_freer(found, best))
+            ):
                 best, chosen_pool = found, index
     if best is not None:
         return Choice(best.replica, chosen_pool, "sampled" if is_sampled else "scored", considered)
@@ -187,9 +192,8 @@ def _sample(
     return sampled
 
 
-def _is_better(found: Scored, best: Scored) -> bool:
-    if found.score != best.score:
-        return found.score > best.score
+def _is_freer(found: Scored, best: Scored) -> bool:
+    """Of two that score alike."""
     # Gateways that all took the first of two alike would meet on it.
     return found.load < best.load or (found.load == best.load and random() < 0.5)  # noqa: S311
 

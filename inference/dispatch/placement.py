@@ -12,7 +12,7 @@ from inference.dispatch.sequence import Job, Sequence
 from inference.fleet import Fleet
 from inference.prefixes import PrefixIndex, chain
 from inference.registry import Served
-from inference.routing import Ask, Choice, Pool, ReplicaView, choose
+from inference.routing import Ask, Choice, Pool, ReplicaView, Scored, choose
 
 DECISIONS_KEPT = 200
 # How long one look at a deployment's queues is good for: 200 requests at full rate.
@@ -26,7 +26,7 @@ _LONGER = {"flex": 3.0, "priority": 3.0}
 
 
 class Decision(msgspec.Struct, frozen=True):
-    """Why a sequence went where it went. ``considered``: name, score, load, prefix part."""
+    """Why a sequence went where it went."""
 
     at: float  # Unix seconds
     request_id: str
@@ -35,11 +35,11 @@ class Decision(msgspec.Struct, frozen=True):
     how: str
     prompt_tokens: int
     prefix_tokens: int
-    considered: list[tuple[str, float, float, float]]
+    considered: list[Scored]
 
     def line(self) -> str:
         """For a response's header: how it was chosen and among what."""
-        scores = " ".join(f"{name}={score:.1f}" for name, score, _, _ in self.considered[:8])
+        scores = " ".join(f"{each.replica.name}={each.score:.1f}" for each in self.considered[:8])
         return f"{self.how}; prefix={self.prefix_tokens}/{self.prompt_tokens}; {scores}"
 
 
@@ -78,6 +78,8 @@ class Placement:
         return None
 
     def _pools(self, group: tuple[Served, ...]) -> list[Pool]:
+        if len(group) == 1:
+            return [Pool(self._fleet.listed(group[0].deployment), group[0].region)]
         dearest = max(served.cost_micros_per_hour for served in group)
         return [
             Pool(
@@ -90,7 +92,6 @@ class Placement:
 
     def _note(self, sequence: Sequence, choice: Choice, prefix_tokens: int) -> None:
         job = sequence.job
-        considered = [(s.replica.name, s.score, s.load, s.prefix) for s in choice.considered]
         sequence.decision = Decision(
             at=time.time(),
             request_id=job.request_id,
@@ -99,7 +100,7 @@ class Placement:
             how=choice.how,
             prompt_tokens=len(job.prompt_ids),
             prefix_tokens=prefix_tokens,
-            considered=considered,
+            considered=choice.considered,
         )
         self.recent.append(sequence.decision)
 
