@@ -24,25 +24,29 @@ pytestmark = pytest.mark.skipif(
 
 
 @pytest.fixture(scope="module")
-def found() -> Iterator[dict[str, Any]]:
+def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What ``real_engine`` found, and how its process ended. Started once: it takes a minute."""
-    found: dict[str, Any] = {}
-    with subprocess.Popen(
-        [sys.executable, "-m", "tests.workers.real_engine", str(WEIGHTS)],
-        cwd=CHECKOUT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        output, errors = process.communicate(timeout=290)
-        for line in output.splitlines():
-            found |= json.loads(line)
-        # Stopped processes hold their memory until somebody ends them.
-        for pid in found.get("stopped", ()):
-            os.kill(pid, signal.SIGKILL)
-        assert "stopped" in found, errors[-3_000:]
-        found["returncode"] = process.returncode
-    yield found
+    said = tmp_path_factory.mktemp("real") / "said"
+    # Into files: the stopped processes would hold pipes open after their parent's end.
+    with said.open("w") as output, said.with_suffix(".errors").open("w") as errors:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tests.workers.real_engine", str(WEIGHTS)],
+            cwd=CHECKOUT,
+            stdout=output,
+            stderr=errors,
+        )
+        try:
+            returncode = process.wait(timeout=280)
+        finally:
+            process.kill()
+            found: dict[str, Any] = {}
+            for line in said.read_text().splitlines():
+                found |= json.loads(line)
+            # Nobody else ends them: they are stopped, and their parent is gone.
+            for pid in found.get("stopped", ()):
+                os.kill(pid, signal.SIGKILL)
+    assert "stopped" in found, said.with_suffix(".errors").read_text()[-3_000:]
+    return found | {"returncode": returncode}
 
 
 @pytest.fixture(scope="module", autouse=True)
