@@ -203,16 +203,6 @@ def test_a_command_without_the_owners_login_acts_as_staff(installation: Installa
     manage(given, "bootstrap")
 
 
-def test_the_owner_migrates_back_and_forth(installation: Installation) -> None:
-    owner = {"DATABASE_URL": installation.urls["DATABASE_URL"]}
-    with installation.connect("DATABASE_URL") as connection:
-        before = protected(connection)
-        manage(owner, "migrate", "tenants", "0003", "--no-input", "--verbosity=0")
-        assert protected(connection) == {}
-        manage(owner, "migrate", "--no-input", "--verbosity=0")
-        assert protected(connection) == before
-
-
 # --- Backups -----------------------------------------------------------------------------------------
 
 
@@ -262,3 +252,14 @@ def test_a_dump_by_another_is_refused_and_not_made_in_part(
     dump = f"--file={tmp_path / 'part.dump'}"
     made = run_program("pg_dump", "--format=custom", dump, installation.urls[setting])
     assert made.returncode != 0
+
+
+# Last, because what later tables held goes with them.
+def test_the_owner_migrates_back_and_forth(installation: Installation) -> None:
+    owner = {"DATABASE_URL": installation.urls["DATABASE_URL"]}
+    with installation.connect("DATABASE_URL") as connection:
+        before = protected(connection)
+        manage(owner, "migrate", "tenants", "0003", "--no-input", "--verbosity=0")
+        assert protected(connection) == {}
+        manage(owner, "migrate", "--no-input", "--verbosity=0")
+        assert protected(connection) == before
