@@ -616,6 +616,7 @@ UNFOLD = {
                 "items": [
                     _admin_page("Replicas", "memory", "inference_replica"),
                     _admin_page("Deployments", "rocket_launch", "inference_deployment"),
+                    _admin_page("Routing policies", "alt_route", "inference_routingpolicy"),
                     _admin_page("Models", "neurology", "inference_model"),
                     _admin_page("Versions", "deployed_code", "inference_modelversion"),
                     _admin_page("Aliases", "alternate_email", "inference_modelalias"),
