@@ -144,12 +144,14 @@ def forget_answers(
 
     Raises redis.RedisError, and then nothing has happened.
     """
+    now = time.time()
     audit.record_event(
         acting_user=acting_user,
         action="response_cache.cleared",
         object_type="organization",
         object_id=organization.public_id,
         organization=organization,
+        after={"void_until": now},
         address=address,
     )
     client = redis.Redis.from_url(
@@ -158,4 +160,4 @@ def forget_answers(
         socket_connect_timeout=settings.REDIS_TIMEOUT_S,
     )
     with client:
-        client.set(response_cache.void_key(organization.pk), time.time(), ex=VOID_KEPT_S)
+        client.set(response_cache.void_key(organization.pk), now, ex=VOID_KEPT_S)

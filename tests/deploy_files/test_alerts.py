@@ -19,6 +19,7 @@ import tenants.authentication
 import tenants.errors
 from billing import metrics as billing_metrics
 from inference import metrics as gateway_metrics
+from inference.loop_metrics import LoopHistogram
 from tenants.admission import metrics as admission_metrics
 from tests.deploy_files.containers import ROOT, compose
 from workers.control import tasks as control_metrics
@@ -46,8 +47,12 @@ def rules() -> list[dict[str, Any]]:
 ALERTS = {rule["alert"]: rule for rule in rules()}
 
 
-def series_of(metric: MetricWrapperBase) -> dict[str, set[str]]:
+def series_of(metric: MetricWrapperBase | LoopHistogram) -> dict[str, set[str]]:
     """The names under which a metric is exposed, with their labels."""
+    if isinstance(metric, LoopHistogram):
+        return {
+            f"{metric._name}_{part}": set(metric._labels) for part in ("bucket", "count", "sum")
+        }
     name, labels = metric._name, set(metric._labelnames)
     if isinstance(metric, Counter):
         return {f"{name}_total": labels}
@@ -61,7 +66,7 @@ def exposed() -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
     for module in MODULES:
         for value in vars(module).values():
-            if isinstance(value, MetricWrapperBase):
+            if isinstance(value, MetricWrapperBase | LoopHistogram):
                 found |= series_of(value)
     return found
 

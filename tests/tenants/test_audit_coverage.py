@@ -224,6 +224,7 @@ CASES: dict[str, Callable[[World], Callable[[], Any]]] = {
         credit.grant_credit, w.organization, 1, reference="r", reason="Why", **w.by
     ),
     "register_version": lambda w: bound(register_version, w),
+    "forget_answers": lambda w: bound(inference_actions.forget_answers, w.organization, **w.by),
     "create_deployment": lambda w: bound(
         inference_actions.create_deployment, register_version(w), **w.by
     ),
