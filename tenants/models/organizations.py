@@ -58,9 +58,7 @@ class Organization(LimitFields):
     )
     created_at = models.DateTimeField(auto_now_add=True)
 
-    objects = TenantManager(
-        organization="pk", user="memberships__user"
-    )
+    objects = TenantManager(organization="pk", user="memberships__user")
 
     class Meta:
         ordering: ClassVar = ["name", "pk"]
