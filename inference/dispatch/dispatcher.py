@@ -222,8 +222,10 @@ class Dispatcher:
         if self._place(sequence):
             return
         if reason in HOPELESS:
-            error, message = HOPELESS[reason]
-            self._fail(sequence, error(message))
+            kind, message = HOPELESS[reason]
+            error = kind(message)
+            error.retry_after_s = sequence.retry_after_s or error.retry_after_s
+            self._fail(sequence, error)
             return
         sequence.replica = sequence.incarnation = ""
         sequence.parked_since = time.monotonic()
@@ -384,6 +386,7 @@ class Dispatcher:
         if delta.offset > received:
             self._continue_elsewhere(sequence, "gap")
         elif delta.finish_reason == "error":
+            sequence.retry_after_s = delta.retry_after_ms / 1000 or None
             self._refused(sequence, delta.error)
         elif delta.finish_reason == "abort":
             self._continue_elsewhere(sequence, "aborted")

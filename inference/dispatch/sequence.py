@@ -65,6 +65,7 @@ class Sequence:
     deaths: int = 0  # of engines that ran it
     young_deaths: int = 0  # of those, which died soon after they got it
     decision: Decision | None = None
+    retry_after_s: float | None = None  # as the replica that was last too busy said
     _pending: Output | None = None
     _error: InferenceError | None = None
     _waiter: asyncio.Future[None] | None = None

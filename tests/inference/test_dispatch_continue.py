@@ -269,11 +269,13 @@ async def test_overload_everywhere_is_said_at_once_and_not_waited_out(
 ) -> None:
     sequence = dispatcher.submit(make_job())
     for peer in pair.split(sequence):
-        await peer.send(dispatcher.gateway, error(await peer.take(), "overloaded"))
+        busy = error(await peer.take(), "overloaded")
+        busy.retry_after_ms = 2_500
+        await peer.send(dispatcher.gateway, busy)
     with pytest.raises(Overloaded) as refusal:
         await read_to_end(sequence)
 
-    assert refusal.value.status == 503 and refusal.value.retry_after_s
+    assert (refusal.value.status, refusal.value.retry_after_s) == (503, 2.5)
 
 
 async def test_a_request_that_takes_too_long_is_ended_and_aborted(
