@@ -479,18 +479,41 @@ MFA_ALLOW_UNVERIFIED_EMAIL = ACCOUNT_EMAIL_VERIFICATION != "optional"
 # Browsers allow passkeys over plain http on localhost only.
 MFA_WEBAUTHN_ALLOW_INSECURE_ORIGIN = not IS_PRODUCTION
 
-# Providers are rows of tenants.IdentityProvider; none is configured here.
+# Providers are rows of tenants.IdentityProvider, and the one of SOCIAL_LOGIN_*.
 SOCIALACCOUNT_ADAPTER = "portal.single_sign_on.SocialAccountAdapter"
 SOCIALACCOUNT_PROVIDERS = {
     "openid_connect": {"provider_class": "portal.providers.OpenIdConnect"},
     "saml": {"provider_class": "portal.providers.Saml"},
 }
-# portal.single_sign_on lets nobody in whose domain is not the provider's own.
+# portal.single_sign_on lets nobody in whose address the provider did not confirm.
 SOCIALACCOUNT_EMAIL_VERIFICATION = "none"
 SOCIALACCOUNT_EMAIL_AUTHENTICATION_AUTO_CONNECT = True
 SOCIALACCOUNT_REQUESTS_TIMEOUT = 5
 SIGNUP_OPEN = env.flag(
     "SIGNUP_OPEN", True, owner="portal", doc="Whether strangers may create an organization."
+)
+SOCIAL_LOGIN_NAME = env.text(
+    "SOCIAL_LOGIN_NAME",
+    "",
+    owner="portal",
+    doc="Name of an OpenID Connect provider by which anybody may log in, as “Google”; unset: none."
+    " Its redirect URI is `<SLUICE_URL>/accounts/oidc/social/callback/`.",
+)
+SOCIAL_LOGIN_ISSUER = env.text(
+    "SOCIAL_LOGIN_ISSUER",
+    "",
+    owner="portal",
+    doc="That provider's issuer, as https://accounts.google.com; set all four or none.",
+)
+SOCIAL_LOGIN_CLIENT_ID = env.text(
+    "SOCIAL_LOGIN_CLIENT_ID", "", owner="portal", doc="Our client ID at that provider."
+)
+SOCIAL_LOGIN_CLIENT_SECRET = env.text(
+    "SOCIAL_LOGIN_CLIENT_SECRET",
+    "",
+    owner="portal",
+    doc="Our client secret at that provider.",
+    secret=True,
 )
 LOGIN_URL = "account_login"
 LOGIN_REDIRECT_URL = "/"
@@ -708,6 +731,22 @@ def refuse_owner_in_web_process() -> None:
         raise SettingError("Refusing to serve in production: " + "; ".join(problems) + ".")
 
 
+def _check_social_login() -> None:
+    """All of it or nothing: half a provider would be a button that leads nowhere."""
+    given = {
+        "SOCIAL_LOGIN_NAME": SOCIAL_LOGIN_NAME,
+        "SOCIAL_LOGIN_ISSUER": SOCIAL_LOGIN_ISSUER,
+        "SOCIAL_LOGIN_CLIENT_ID": SOCIAL_LOGIN_CLIENT_ID,
+        "SOCIAL_LOGIN_CLIENT_SECRET": SOCIAL_LOGIN_CLIENT_SECRET,
+    }
+    missing = [name for name, value in given.items() if not value]
+    if missing and len(missing) < len(given):
+        raise SettingError(f"Social log-in is set in part: {', '.join(missing)} is missing.")
+    if IS_PRODUCTION and not missing and not SOCIAL_LOGIN_ISSUER.startswith("https://"):
+        raise SettingError("SOCIAL_LOGIN_ISSUER must start with https:// in production.")
+
+
+_check_social_login()
 if HOLD_EXPIRY_S <= REQUEST_TIMEOUT_S:
     raise SettingError(
         "HOLD_EXPIRY_S must be above REQUEST_TIMEOUT_S, or live requests lose their holds."

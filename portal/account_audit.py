@@ -94,6 +94,21 @@ def record_refused_provider(request: HttpRequest, provider: IdentityProvider, re
     _write([organization], event)
 
 
+def record_refused_social(
+    request: HttpRequest, handle: str, reason: str, user: User | None
+) -> None:
+    """A log-in by the platform's provider that led to nothing, in the trails of its person."""
+    event = {
+        "acting_user": None,
+        "action": "login.failed",
+        "object_type": "user",
+        "object_id": user.public_id if user is not None else "",
+        "after": {"method": handle, "reason": reason[:200]},
+        "address": _address(request),
+    }
+    _write(_organizations(user.pk if user is not None else 0), event)
+
+
 @transaction.atomic
 def _write(organizations: list[Organization], event: dict[str, Any]) -> None:
     if not organizations:

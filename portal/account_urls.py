@@ -154,6 +154,7 @@ own_security = [
 
 single_sign_on = [
     path("accounts/single-sign-on/", limited("single-sign-on", sso.start), name="single_sign_on"),
+    path("accounts/social/", limited("single-sign-on", sso.start_social), name="social_login"),
     path("accounts/single-sign-on/cancelled/", sso.cancelled, name="socialaccount_login_cancelled"),
     path(
         "accounts/oidc/<str:provider_id>/callback/",

@@ -15,6 +15,7 @@ from django.urls import reverse
 from django.utils.http import urlencode
 
 from portal import account_audit, invited, sessions, single_sign_on
+from portal.identity_sources import source_of
 from tenants import identity_providers
 from tenants.models import User
 
@@ -61,8 +62,9 @@ class AccountAdapter(DefaultAccountAdapter):
     def pre_login(self, request: HttpRequest, user: User, **kwargs: Any) -> HttpResponse | None:
         """The last gate before a log-in of any kind: passkeys, sign-ups, resets too."""
         response: HttpResponse | None = super().pre_login(request, user, **kwargs)
-        came_by_provider = "sociallogin" in (kwargs.get("signal_kwargs") or {})
-        if response is None and not came_by_provider and single_sign_on.is_required_for(user):
+        sociallogin = (kwargs.get("signal_kwargs") or {}).get("sociallogin")
+        is_by_provider = sociallogin is not None and source_of(sociallogin).is_single_sign_on
+        if response is None and not is_by_provider and single_sign_on.is_required_for(user):
             clear_login(request)
             messages.error(request, USE_SINGLE_SIGN_ON)
             response = redirect("single_sign_on")
@@ -71,7 +73,7 @@ class AccountAdapter(DefaultAccountAdapter):
     def post_login(self, request: HttpRequest, user: User, **kwargs: Any) -> HttpResponse:
         sociallogin = (kwargs.get("signal_kwargs") or {}).get("sociallogin")
         if sociallogin is not None:
-            single_sign_on.settle(request, user, sociallogin, request.META.get("REMOTE_ADDR"))
+            source_of(sociallogin).settle(request, user, sociallogin)
         response: HttpResponse = super().post_login(request, user, **kwargs)
         sessions.mark_seen(request)
         return response

@@ -18,4 +18,5 @@ def platform(request: HttpRequest) -> dict[str, Any]:
         "sluice_url": settings.SLUICE_URL.rstrip("/"),
         "theme": chosen if chosen in THEMES else "",
         "signup_is_open": settings.SIGNUP_OPEN,
+        "social_login_name": settings.SOCIAL_LOGIN_NAME,
     }

@@ -1,7 +1,7 @@
 """OpenID Connect as we speak it: discovery held to the issuer, ID tokens verified.
 
 allauth trusts an ID token that came by TLS from the token endpoint. Here tenants choose
-the endpoints, so each token's signature is checked against the provider's published
+endpoints, so each token's signature is checked against the provider's published
 keys, with asymmetric algorithms only.
 """
 
@@ -45,7 +45,8 @@ class OpenIdAdapter(OpenIDConnectOAuth2Adapter):
         if not isinstance(id_token, str):
             raise OAuth2Error("There is no ID token.")
         claims = self._decode_id_token(app, id_token)
-        if "email" not in claims and "userinfo_endpoint" in self.openid_config:
+        may_ask = app.source.takes_user_info and "userinfo_endpoint" in self.openid_config
+        if "email" not in claims and may_ask:
             info = self._fetch_user_info(token.token)
             # OpenID Connect Core 5.3.2: else somebody's token could bring another's address.
             if info.get("sub") != claims["sub"]:

@@ -1,4 +1,4 @@
-"""allauth's OpenID Connect and SAML providers, bent to providers that tenants own.
+"""allauth's OpenID Connect and SAML providers, bent to providers that are ours to find.
 
 Named in ``SOCIALACCOUNT_PROVIDERS``. What they change: a pending log-in remembers the
 provider's handle; of the claims only those are stored that decide something later.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from allauth.account.models import EmailAddress
 from allauth.socialaccount.providers.openid_connect.provider import OpenIDConnectProvider
 from allauth.socialaccount.providers.saml.provider import SAMLProvider
 from django.core.cache import cache
@@ -30,7 +31,7 @@ MULTI_FACTOR = frozenset(
 )
 
 
-class _OwnedByTenant:
+class _OfSource:
     app: Any
     id: str
 
@@ -40,25 +41,35 @@ class _OwnedByTenant:
 
     def extract_uid(self, data: Any) -> str:
         uid: Any = super().extract_uid(data)  # type: ignore[misc]
-        if not isinstance(uid, str) or not 0 < len(uid) <= LONGEST_UID:
+        if not isinstance(uid, str) or not uid:
             raise PermissionDenied("The provider names nobody.")
-        return uid
+        account_id: str = self.app.source.account_id(uid)
+        if len(account_id) > LONGEST_UID:
+            raise PermissionDenied("The provider's name of this person is too long.")
+        return account_id
 
 
-class OpenIdConnect(_OwnedByTenant, OpenIDConnectProvider):
+class OpenIdConnect(_OfSource, OpenIDConnectProvider):
     oauth2_adapter_class = OpenIdAdapter
     pkce_enabled_default = True
+
+    def extract_email_addresses(self, data: dict[str, Any]) -> list[EmailAddress]:
+        """Unconfirmed until the log-in is complete; allauth stores the claim, be it a string."""
+        addresses: list[EmailAddress] = super().extract_email_addresses(data)
+        for address in addresses:
+            address.verified = False
+        return addresses
 
     def extract_extra_data(self, data: dict[str, Any]) -> dict[str, Any]:
         claims = data["id_token"]
         methods = claims.get("amr")
         return {
             "amr": [str(method) for method in methods] if isinstance(methods, list) else [],
-            "email_denied": claims.get("email_verified") in (False, "false"),
+            "email_denied": self.app.source.denies_email(claims),
         }
 
 
-class Saml(_OwnedByTenant, SAMLProvider):
+class Saml(_OfSource, SAMLProvider):
     def sociallogin_from_response(self, request: Any, response: Any) -> Any:
         """``response`` is python3-saml's auth, its signature and conditions checked.
 

@@ -23,7 +23,7 @@ from django.db import transaction
 from django.http import HttpRequest
 from redis.exceptions import RedisError
 
-from portal.single_sign_on import FACTOR_OF_PROVIDER
+from portal.organization_login import FACTOR_OF_PROVIDER
 from tenants.encryption import decrypt, encrypt
 from tenants.models import Organization, User
 

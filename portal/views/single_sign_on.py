@@ -1,4 +1,4 @@
-"""Logging in by an organization's provider: on the way there, and back."""
+"""Logging in by a provider from outside: on the way there, and back."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from allauth.socialaccount.providers.saml import views as saml
 from allauth.socialaccount.providers.saml.utils import build_saml_config, get_app_or_404
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
-from django.shortcuts import render
+from django.shortcuts import redirect, render
+from django.urls import reverse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
@@ -22,17 +23,19 @@ from onelogin.saml2.settings import OneLogin_Saml2_Settings
 from redis.exceptions import RedisError
 from requests import RequestException
 
-from portal import account_audit, single_sign_on
+from portal import invited, single_sign_on, social_login
 from portal.account_forms import SingleSignOnForm
+from portal.identity_sources import IdentitySource
 from portal.openid import OpenIdAdapter
+from portal.organization_login import OfOrganization
 from tenants import identity_providers
-from tenants.models import IdentityProvider
 
 log = logging.getLogger("portal.single_sign_on")
 
 # The same for an unknown name, one that is turned off, and a domain that nobody verified.
 NOT_FOUND = "There is no single sign-on under this name. Check it, or ask your administrator."
-UNREACHABLE = "Your organization’s provider does not answer. Please try again in a moment."
+TRY_AGAIN = "Please try again in a moment."
+UNREACHABLE = f"Your organization’s provider does not answer. {TRY_AGAIN}"
 MALFORMED = "Your provider’s answer could not be read. Ask your administrator."
 NOT_OURS = "This log-in was not started here, took too long, or was used before."
 NOT_CHECKED = "Single sign-on cannot be checked at the moment. Please try again."
@@ -48,29 +51,44 @@ def start(request: HttpRequest) -> HttpResponse:
     )
     if request.method == "POST" and form.is_valid():
         provider = identity_providers.get_by_name(form.cleaned_data["name"])
-        url, problem = _way_to(request, provider) if provider else ("", NOT_FOUND)
-        if url:
-            # A page, not a redirect: our policy lets forms lead nowhere but here.
-            return render(
-                request, "socialaccount/continue.html", {"url": url, "provider": provider}
-            )
-        form.add_error("name", problem)
+        page = _lead_to(request, OfOrganization(provider)) if provider else None
+        if page is not None:
+            return page
+        form.add_error("name", UNREACHABLE if provider else NOT_FOUND)
     context = {"form": form, "next": get_next_redirect_url(request) or ""}
     return render(request, "socialaccount/single_sign_on.html", context)
 
 
-def _way_to(request: HttpRequest, provider: IdentityProvider) -> tuple[str, str]:
-    """The provider's address for this log-in, or why there is none."""
-    spoken_to = single_sign_on.build_app(provider).get_provider(request)
+@require_POST
+@never_cache
+def start_social(request: HttpRequest) -> HttpResponse:
+    """Leads to the platform's own provider."""
+    source = social_login.get_source()
+    if source is None:
+        raise Http404
+    if request.user.is_authenticated:
+        return redirect("home")
+    # An account that is there already is asked on that page; a new one joins with it.
+    waiting = reverse("invitation") if invited.invitation_of(request) is not None else None
+    page = _lead_to(request, source, otherwise=waiting)
+    return page or single_sign_on.refuse(request, f"{source.name} does not answer. {TRY_AGAIN}")
+
+
+def _lead_to(
+    request: HttpRequest, source: IdentitySource, otherwise: str | None = None
+) -> HttpResponse | None:
+    """The page that goes on to the source, which comes back to ``next`` or ``otherwise``."""
+    app = source.build_app()
+    next_url = get_next_redirect_url(request) or otherwise
     try:
-        response = spoken_to.redirect(
-            request, AuthProcess.LOGIN, next_url=get_next_redirect_url(request)
-        )
+        response = app.get_provider(request).redirect(request, AuthProcess.LOGIN, next_url=next_url)
     except (OAuth2Error, RequestException) as error:
-        log.warning("identity provider unreachable", extra={"provider": provider.public_id})
-        account_audit.record_refused_provider(request, provider, type(error).__name__)
-        return "", UNREACHABLE
-    return response.get("Location", ""), UNREACHABLE
+        log.warning("identity provider unreachable", extra={"provider": app.provider_id})
+        source.record_refused(request, type(error).__name__)
+        return None
+    # A page, not a redirect: our policy lets forms lead nowhere but here.
+    context = {"url": response["Location"], "name": source.name}
+    return render(request, "socialaccount/continue.html", context)
 
 
 @require_GET
@@ -118,9 +136,9 @@ def saml_finish(request: HttpRequest, organization_slug: str) -> HttpResponseBas
 
 
 def _refuse(request: HttpRequest, handle: str, problem: str) -> HttpResponse:
-    provider = identity_providers.get_by_handle(handle)
-    if provider is not None:
-        account_audit.record_refused_provider(request, provider, problem)
+    source = single_sign_on.get_source(handle)
+    if source is not None:
+        source.record_refused(request, problem)
     return single_sign_on.refuse(request, problem)
 
 

@@ -27,6 +27,7 @@ SECRETS = {
     ("tenants/encryption.py", "FIELD_ENCRYPTION_KEY"): "HKDF with the purpose as its info",
     ("api/run.py", "CACHE_SALT_SECRET"): "KV-cache salts, under the prefix kv:",
     ("portal/account_audit.py", "SECRET_KEY"): "derived under the prefix audit-address:",
+    ("portal/social_login.py", "SOCIAL_LOGIN_CLIENT_SECRET"): "sent to its provider",
 }
 ALSO_ALLOWED = {
     # Reads a key's digest for the demo's own check.
