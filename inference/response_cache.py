@@ -204,13 +204,13 @@ def _valid(
         return None
     try:
         answer = _decode(stored)
-        void_until = float(void or 0)
+        void_until = None if void is None else float(void)
     except (msgspec.MsgspecError, ValueError) as error:
         log.warning("response_cache.unreadable", extra={"error": repr(error)})
         return None
     if answer.organization != organization:
         log.error("response_cache.foreign_answer", extra={"organization": organization})
         return None
-    if answer.created_at <= void_until:
+    if void_until is not None and answer.created_at <= void_until:
         return None
     return answer if max_age_s is None or answer.age_s <= max_age_s else None
