@@ -54,8 +54,13 @@ def ignore_step(step: Step) -> None:
     """For who does not count."""
 
 
+# An idle engine makes a token this often, to show that it can.
+PROBE_EVERY_S = 5.0
+
+
 class Engine(Protocol):
     name: str
+    probe_every_s: float  # known once it is started
 
     async def start(
         self,

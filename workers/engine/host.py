@@ -117,6 +117,7 @@ class EngineHost:
             asyncio.create_task(read_aborts(self._control, name, self._abort)),
         ]
         await self._engine.start(self._spec, self._emit, self._engine_died, self._stepped)
+        self._watch.probe_every(self._engine.probe_every_s)
         self._intake.kv_tokens = self._engine.stats().kv_tokens
         self._state = "ready"
         self._watch.progressed()  # its warm-up was its first token

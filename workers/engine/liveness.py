@@ -1,7 +1,7 @@
 """Whether the engine lives, by what it makes: tokens, not a health page. Pure.
 
 Engines die while their health page stays green. While anything runs, its steps are the
-proof; while nothing runs, a probe of one token is, every ``PROBE_EVERY_S``. An engine
+proof; while nothing runs, a probe of one token is, every ``probe_every_s``. An engine
 that owes progress and makes none is unproven after ``UNPROVEN_S`` (gateways route
 elsewhere) and dead after ``DEAD_S`` (the process ends, and a clean one starts), each
 plus the time that its longest step may take. One that computes all the while may be
@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import enum
 
-PROBE_EVERY_S = 5.0
+from inference.engine_protocol import PROBE_EVERY_S
+
 # 5 s until the probe and 5 s for its answer: out of rotation within 15 s in the worst
 # case, a heartbeat and a slow scheduler included.
 UNPROVEN_S = 5.0
@@ -34,6 +35,7 @@ class Liveness:
     def __init__(self, now: float):
         self._proven_at = self._judged_at = now
         self._silent_s = 0.0
+        self.probe_every_s = PROBE_EVERY_S
 
     def progressed(self, now: float) -> None:
         """A step was made, or a token came out."""
@@ -55,7 +57,7 @@ class Liveness:
         self._judged_at = now
         if not has_work:
             self._silent_s = 0.0
-            is_old = now - self._proven_at >= PROBE_EVERY_S
+            is_old = now - self._proven_at >= self.probe_every_s
             return Verdict.PROBE if is_old else Verdict.PROVEN
         self._silent_s += listened_s
         silent_s = self._silent_s - patience_s

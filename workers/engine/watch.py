@@ -52,6 +52,9 @@ class Watch:
         self._serial = itertools.count()
         self._probe_id = ""
 
+    def probe_every(self, seconds: float) -> None:
+        self._liveness.probe_every_s = seconds
+
     async def run(self) -> None:
         while True:
             self.tick()

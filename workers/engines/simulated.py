@@ -24,7 +24,7 @@ from pathlib import Path
 
 from django.conf import settings
 
-from inference.engine_protocol import EngineSpec, EngineStats, Step, ignore_step
+from inference.engine_protocol import PROBE_EVERY_S, EngineSpec, EngineStats, Step, ignore_step
 from inference.wire import Delta, Submission
 
 WORDS = (" simulated", " text", " of", " no", " model", ".")
@@ -69,6 +69,7 @@ class _Sequence:
 
 class SimulatedEngine:
     name = "simulated"
+    probe_every_s = PROBE_EVERY_S
 
     def __init__(self) -> None:
         self._live: dict[str, _Sequence] = {}

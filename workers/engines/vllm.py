@@ -12,7 +12,7 @@ from typing import Any
 
 from django.conf import settings
 
-from inference.engine_protocol import EngineSpec, EngineStats, Step, ignore_step
+from inference.engine_protocol import PROBE_EVERY_S, EngineSpec, EngineStats, Step, ignore_step
 from inference.wire import Delta, Logprob, Sampling, Submission
 from workers.engines import cpu
 from workers.engines.resume import resumed_detokenizer, resumed_sampling
@@ -30,8 +30,14 @@ class _Live:
     has_output: bool = False
 
 
+# vLLM's processes spin for a second after each step, waiting for the next. Where cores are
+# what computes, an idle neighbour's probe every 5 s took a fifth of two of them.
+PROBE_EVERY_ON_CPU_S = 30.0
+
+
 class VllmEngine:
     name = "vllm"
+    probe_every_s = PROBE_EVERY_S
 
     def __init__(self) -> None:
         self._llm: Any = None
@@ -53,6 +59,8 @@ class VllmEngine:
         self._emit, self._on_death, self._on_step = emit, on_death, on_step
         self._is_embedding = spec.kind == "embedding"
         self._llm = await asyncio.to_thread(_load, spec, self._make_stat_logger)
+        if _is_on_cpu():
+            self.probe_every_s = PROBE_EVERY_ON_CPU_S
         await self._warm_up()
         self._kv_tokens = _kv_tokens(self._llm.vllm_config.cache_config)
         self._stats = EngineStats(0, 0, 0.0, self._kv_tokens)
@@ -233,6 +241,12 @@ class VllmEngine:
                 pass
 
         return HeartbeatStats
+
+
+def _is_on_cpu() -> bool:
+    from vllm.platforms import current_platform
+
+    return bool(current_platform.is_cpu())
 
 
 def _load(spec: EngineSpec, make_stat_logger: Callable[[], type]) -> Any:
