@@ -22,6 +22,7 @@ ACTIONS: dict[str, dict[str, str]] = {
         "api_key.restored": "Restored a key",
         "api_key.revoked": "Revoked a key",
         "api_key.used_from_new_address": "Key used from a new address",
+        "api_key.expiry_warned": "Warned of a key that expires",
     },
     "Members": {
         "member.added": "Member joined",

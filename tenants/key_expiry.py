@@ -6,7 +6,7 @@ from django.db import transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from tenants import jobs, mail, selectors
+from tenants import audit, jobs, mail, selectors
 from tenants.jobs import HeldJob
 from tenants.models import ApiKey, Job, Membership, Role, User
 
@@ -20,7 +20,7 @@ def warn_expiring_keys() -> int:
     so only for staff's scope."""
     expiring = selectors.key_states(timezone.now())["expiring"]
     keys = ApiKey.objects.filter(expiring, expiry_warned_at=None)
-    found = keys.select_related("organization", "created_by").defer("secret_hmac")
+    found = keys.select_related("organization", "project", "created_by").defer("secret_hmac")
     return sum(_warn(key) for key in found.order_by("expires_at", "pk")[:_KEYS_AT_ONCE])
 
 
@@ -31,7 +31,17 @@ def _warn(key: ApiKey) -> bool:
         expiry_warned_at=timezone.now()
     ):
         return False
-    for user in _people_of(key)[:_MOST_TOLD]:
+    people = _people_of(key)[:_MOST_TOLD]
+    audit.record_event(
+        acting_user=None,
+        action="api_key.expiry_warned",
+        object_type="api_key",
+        object_id=key.public_id,
+        organization=key.organization,
+        project=key.project.public_id if key.project else "",
+        after={"told": [user.public_id for user in people]},
+    )
+    for user in people:
         jobs.enqueue(
             KEY_EXPIRY_MAIL,
             f"{key.public_id}:{user.public_id}:{key.expires_at:%Y%m%dT%H%M%S}",

@@ -12,7 +12,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from tenants import access, actions, jobs, key_expiry, mail
-from tenants.models import ApiKey, Invitation, Job, Membership, Role
+from tenants.models import ApiKey, AuditEvent, Invitation, Job, Membership, Role
 from tests.cast import Cast
 from tests.jobs import run_due_jobs
 
@@ -122,6 +122,8 @@ def test_who_made_a_key_is_warned_once(cast: Cast) -> None:
     key = expiring_key(cast, created_by=cast.member)
     assert key_expiry.warn_expiring_keys() == 1
     assert key_expiry.warn_expiring_keys() == 0
+    event = AuditEvent.objects.get(action="api_key.expiry_warned")  # once, as the mail
+    assert event.after["told"] and event.actor_type == AuditEvent.Actor.SYSTEM
     assert run_due_jobs() == ["succeeded"]
     (message,) = outgoing.outbox
     assert message.to == [cast.member.email]
