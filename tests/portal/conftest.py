@@ -11,9 +11,10 @@ from django.conf import settings
 from django.test import Client
 from redis import Redis
 
-from tenants import jobs
+from tenants import access, actions, jobs
 from tenants.mail import deliver_invitation
-from tenants.models import User
+from tenants.models import IdentityProvider, Membership, Organization, Role, User
+from tests.cast import Cast
 
 
 def log_in(user: User, **options: bool) -> Client:
@@ -60,3 +61,24 @@ def empty_rate_limits() -> Iterator[None]:
 def static_folder() -> None:
     """WhiteNoise warns about a missing one; `collectstatic` makes it in an installation."""
     Path(settings.STATIC_ROOT).mkdir(parents=True, exist_ok=True)
+
+
+@pytest.fixture
+def staff(cast: Cast) -> Client:
+    return log_in(cast.staff)
+
+
+@pytest.fixture
+def inhabited(cast: Cast) -> Organization:
+    """An organization with one of everything."""
+    organization = cast.organization
+    owner = access.get_actor(Membership.objects.get(organization=organization, user=cast.owner))
+    actions.invite_member(organization, "guest@example.com", Role.VIEWER, actor=owner)
+    actions.create_group(organization, "The group", acting_user=cast.owner)
+    actions.create_role(organization, "The role", ["usage.read"], actor=owner)
+    actions.create_service_account(cast.project, "The program", acting_user=cast.owner)
+    IdentityProvider.objects.create(
+        organization=organization, protocol="saml", slug="acme", name="The provider",
+        settings={"requested_domains": ["acme.example"]}, is_enabled=True,
+    )  # fmt: skip
+    return organization

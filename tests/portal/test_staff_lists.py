@@ -9,11 +9,9 @@ import pytest
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
-from django.urls import reverse
 from django.utils import timezone
 
 from inference.models import Deployment, Model, ModelVersion
-from tenants import access, actions
 from tenants.models import (
     ApiKey,
     AuditEvent,
@@ -23,43 +21,14 @@ from tenants.models import (
     Membership,
     Organization,
     Plan,
-    Role,
     User,
 )
 from tenants.staff_access import AGAIN_AFTER
 from tests.cast import Cast, make_user
 from tests.portal.conftest import log_in
+from tests.portal.staff_pages import url, viewed
 
 pytestmark = pytest.mark.django_db
-
-
-def url(model: Any, page: str, *args: Any) -> str:
-    return reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_{page}", args=args)
-
-
-def viewed(**filters: Any) -> int:
-    return AuditEvent.objects.filter(action="staff.viewed", **filters).count()
-
-
-@pytest.fixture
-def staff(cast: Cast) -> Client:
-    return log_in(cast.staff)
-
-
-@pytest.fixture
-def inhabited(cast: Cast) -> Organization:
-    """An organization with one of everything."""
-    organization = cast.organization
-    owner = access.get_actor(Membership.objects.get(organization=organization, user=cast.owner))
-    actions.invite_member(organization, "guest@example.com", Role.VIEWER, actor=owner)
-    actions.create_group(organization, "The group", acting_user=cast.owner)
-    actions.create_role(organization, "The role", ["usage.read"], actor=owner)
-    actions.create_service_account(cast.project, "The program", acting_user=cast.owner)
-    IdentityProvider.objects.create(
-        organization=organization, protocol="saml", slug="acme", name="The provider",
-        settings={"requested_domains": ["acme.example"]}, is_enabled=True,
-    )  # fmt: skip
-    return organization
 
 
 # --- Every look ----------------------------------------------------------------------------
