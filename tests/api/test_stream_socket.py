@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -54,7 +55,7 @@ def test_requests_are_multiplexed_on_one_socket(simulated: Platform) -> None:
         text = "".join(
             frame["data"]["choices"][0]["delta"].get("content", "") for frame in frames[name][:-1]
         )
-        assert text.startswith(" simulated text")
+        assert re.fullmatch(r"( simulated| text| of| no| model|\.){8}", text)
     assert frames["r0"][0]["type"] == "response"
     assert frames["r0"][0]["data"]["object"] == "chat.completion"
     usage = simulated.usage_row(frames["r0"][-1]["request_id"], "completion_tokens, status")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from inference.engine_protocol import EngineSpec
-from inference.wire import Delta, Submission
+from inference.wire import Delta, Sampling, Submission
 from tests.workers.factory import make_submission
 from workers.engines import make_engine
 from workers.engines.simulated import Profile, SimulatedEngine
@@ -55,10 +55,23 @@ async def test_an_answer_at_once_is_one_delta_with_every_token() -> None:
 
 async def test_a_continuation_is_the_rest_of_the_same_text(profile: None) -> None:
     whole = await run(make_submission(max_tokens=12))
-    rest = await run(make_submission(max_tokens=7, offset=5))
+    # A continuation's prompt holds what was already emitted.
+    rest = await run(make_submission(prompt_tokens=10 + 5, max_tokens=7, offset=5))
 
     assert [delta.token_ids for delta in rest] == [delta.token_ids for delta in whole[5:]]
     assert "".join(d.text for d in rest) == "".join(d.text for d in whole[5:])
+
+
+async def test_the_text_is_the_prompts_own_at_any_temperature_and_for_anybody() -> None:
+    hot = Sampling(max_tokens=32, temperature=1.5)
+    first, again, other = await run(
+        make_submission(1, prompt_tokens=10, max_tokens=32),
+        make_submission(2, prompt_tokens=10, sampling=hot),
+        make_submission(1, prompt_tokens=11, max_tokens=32),
+    )
+
+    assert first.token_ids == again.token_ids and first.text == again.text
+    assert first.text != other.text and len(other.token_ids) == 32
 
 
 async def test_a_profile_makes_it_as_slow_as_what_was_measured(profile: None) -> None:

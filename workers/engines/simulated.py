@@ -1,8 +1,8 @@
 """The simulated engine, for load and fleet simulation only: timing without a model.
 
-Its text is made up (the words of its own name, over and over) and it says so in
-a response header and on every page; production refuses to start with it. Timing
-is ``instant`` or a JSON profile measured from a real replica::
+Its text is made up (the words of its own name, in an order that the prompt alone decides,
+whatever the temperature) and it says so in a response header and on every page;
+production refuses to start with it. Timing is ``instant`` or a JSON profile measured from a real replica::
 
     {"prefill_tokens_per_s": 4000, "decode_ms": 18.0, "decode_ms_per_running": 0.6}
 
@@ -65,6 +65,7 @@ class _Sequence:
     left: int
     made: int
     to_prefill: int
+    mark: bytes  # of the prompt, without what was already emitted elsewhere
 
 
 class SimulatedEngine:
@@ -91,7 +92,11 @@ class SimulatedEngine:
             return
         prompt_tokens = len(submission.prompt_ids) if self._profile.prefill_tokens_per_s else 0
         sequence = _Sequence(
-            submission, submission.sampling.max_tokens, submission.offset, prompt_tokens
+            submission,
+            submission.sampling.max_tokens,
+            submission.offset,
+            prompt_tokens,
+            _digest(submission.prompt_ids[: len(submission.prompt_ids) - submission.offset]),
         )
         if self._profile.is_instant:
             self._emit(_tokens(sequence, sequence.left))
@@ -171,25 +176,32 @@ class SimulatedEngine:
 
 
 def _tokens(sequence: _Sequence, count: int) -> Delta:
-    """The next tokens: ids and words depend on the position only, so that a
-    continuation elsewhere is the same text."""
-    first = sequence.made
-    positions = range(first, first + count)
+    """The next tokens: they depend on prompt and position only, so that a continuation
+    elsewhere is the same text, and the answer to another prompt is another."""
+    first, mark = sequence.made, sequence.mark
     sequence.made += count
     sequence.left -= count
+    ids = [
+        (mark[position % len(mark)] + position) % len(WORDS)
+        for position in range(first, first + count)
+    ]
     return Delta(
         sequence.submission.engine_id,
         0,
         0,
-        [position % len(WORDS) for position in positions],
-        "".join(WORDS[position % len(WORDS)] for position in positions),
+        ids,
+        "".join([WORDS[token_id] for token_id in ids]),
         finish_reason="length" if sequence.left <= 0 else "",
     )
 
 
+def _digest(prompt_ids: list[int]) -> bytes:
+    return hashlib.sha256(struct.pack(f"<{len(prompt_ids)}I", *prompt_ids)).digest()
+
+
 def _vector(prompt_ids: list[int]) -> bytes:
     """A unit vector that depends on the prompt only; it means nothing."""
-    seed = hashlib.sha256(struct.pack(f"<{len(prompt_ids)}I", *prompt_ids)).digest()
+    seed = _digest(prompt_ids)
     raw = [seed[i % 32] - 127.5 for i in range(DEFAULT_DIMENSIONS)]
     norm = sum(value * value for value in raw) ** 0.5
     return struct.pack(f"<{DEFAULT_DIMENSIONS}f", *(value / norm for value in raw))
