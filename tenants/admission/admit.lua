@@ -2,8 +2,9 @@
 --
 -- KEYS: the hold, the index of holds, the stream of usage reports, then the state of each
 --       subject that has a limit.
--- ARGV: request id; the numbers; for each subject its nine limits, -1 for none; what the
---       hold remembers beside month and slot.
+-- ARGV: request id; the numbers, the last of which is how many of the requests at once it is
+--       (1 or 0); for each subject its nine limits, -1 for none; what the hold remembers
+--       beside month and slot.
 -- Returns {1, 0, 0, 0, headers…} admitted,
 --         {0, subject, limit (1 to 9, its place below), retry after ms, headers…} refused,
 --         {-1} usage is not being recorded, and money must not be spent,
@@ -16,8 +17,8 @@ local MINUTE, HOUR, DAY = 60000, 3600000, 86400000
 local PLACE_WAIT = 1000
 local max, pack, unpacked = math.max, struct.pack, struct.unpack
 
-local tokens, most_tokens, most_micros, lease, keep, most_reports, month, month_at, month_end, later =
-  unpacked('<dddddddddd', ARGV[2])
+local tokens, most_tokens, most_micros, lease, keep, most_reports, month, month_at, month_end,
+  later, places = unpacked('<ddddddddddd', ARGV[2])
 if redis.call('XLEN', KEYS[3]) >= most_reports then
   return {-1}
 end
@@ -42,10 +43,10 @@ end
 local requests_left, requests_limit, requests_ms, requests_after = NEVER, -1, 0, 0
 local tokens_left, tokens_limit, tokens_ms, tokens_after = NEVER, -1, 0, 0
 local function requests_bucket(number, backlog, elapsed, limit, period)
-  if limit < 0 then
-    return 0
-  end
   backlog = backlog > elapsed and backlog - elapsed or 0
+  if limit < 0 then
+    return backlog
+  end
   local after = backlog + period / limit
   if after > period + 0.001 then
     refuse(number, limit < 1 and NEVER or after - period)
@@ -57,10 +58,10 @@ local function requests_bucket(number, backlog, elapsed, limit, period)
   return after
 end
 local function tokens_bucket(number, backlog, elapsed, limit, period)
-  if limit < 0 then
-    return 0
-  end
   backlog = backlog > elapsed and backlog - elapsed or 0
+  if limit < 0 then
+    return backlog
+  end
   local after = backlog + tokens * period / limit
   if after > period + 0.001 or limit == 0 then
     refuse(number, tokens > limit and NEVER or after - period)
@@ -113,7 +114,7 @@ for i = 1, #states do
     spend(7, monthly, used + held, most_tokens, month_end - now)
     spend(8, budget, spent + spent_held, most_micros, month_end - now)
     spend(9, credit, life + life_held, most_micros, NEVER)
-    fresh[i] = pack(STATE, now, b1, b2, b3, b4, b5, slot, running + 1, earlier, counted, used,
+    fresh[i] = pack(STATE, now, b1, b2, b3, b4, b5, slot, running + places, earlier, counted, used,
       held + most_tokens, spent, spent_held + most_micros, life, life_held + most_micros, doubts)
   end
 end
@@ -130,7 +131,9 @@ end
 for i = 1, #fresh do
   redis.call('SET', KEYS[i + 3], fresh[i], 'PX', keep)
 end
-redis.call('SET', KEYS[1], pack('<dd', month, slot_now) .. ARGV[4], 'PX', keep)
+-- What took no place gives none back: no slot is as old as this one.
+local slot_held = places > 0 and slot_now or -2
+redis.call('SET', KEYS[1], pack('<dd', month, slot_held) .. ARGV[4], 'PX', keep)
 redis.call('ZADD', KEYS[2], now + lease, ARGV[1])
 redis.call('PEXPIRE', KEYS[2], keep)
 return {1, 0, 0, 0, requests_limit, requests_left - 1, math.ceil(requests_after), tokens_limit,

@@ -37,7 +37,7 @@ MOST_AMOUNT = 10**15
 NEVER_MS = 10**15  # as in admit.lua
 UNREACHABLE = (RedisError, OSError, TimeoutError)
 _ADMITTED, _UNRECORDED, _UNKNOWN = 1, -1, -2
-_NUMBERS = struct.Struct("<10d")
+_NUMBERS = struct.Struct("<11d")
 _HOLD = struct.Struct("<dddBB")
 _MONTH_AND_SLOT_BYTES = 16
 _KEY_BYTES = struct.Struct("<H")
@@ -80,19 +80,21 @@ class Admission:
         most_tokens: int,
         most_cost_micros: int,
         note: bytes,
+        counts_rates: bool = True,
     ) -> Hold:
         """Reserve every limit at once, or raise LimitExceeded / AdmissionUnavailable.
 
         Rates hold the expected tokens, the month's quota the most tokens, budgets and
         credit the most that the request can cost. ``note`` (opaque) is kept with the
-        hold for whoever reconciles it.
+        hold for whoever reconciles it. Without ``counts_rates`` (batches) it counts for
+        quota, budget and credit alone: neither for rates nor for the requests at once.
         """
-        subjects = subjects_of(principal, model)
+        subjects = subjects_of(principal, model, counts_rates=counts_rates)
         costs = Costs(
             *(max(0, min(c, MOST_AMOUNT)) for c in (expected_tokens, most_tokens, most_cost_micros))
         )
         try:
-            answer = await self._ask_and_seed(subjects, request_id, costs, note)
+            answer = await self._ask_and_seed(subjects, request_id, costs, note, counts_rates)
         except asyncio.CancelledError:
             # The script may have run. What leaves on the same connection comes after it.
             self._release_later(request_id)
@@ -102,10 +104,15 @@ class Admission:
         return _judged(answer, subjects, request_id, costs)
 
     async def _ask_and_seed(
-        self, subjects: list[Subject], request_id: str, costs: Costs, note: bytes
+        self,
+        subjects: list[Subject],
+        request_id: str,
+        costs: Costs,
+        note: bytes,
+        counts_rates: bool,
     ) -> list[int]:
         for _ in range(1 + SEEDINGS):
-            answer = await self._ask(subjects, request_id, costs, note)
+            answer = await self._ask(subjects, request_id, costs, note, counts_rates)
             if answer[0] == _UNRECORDED:
                 raise AdmissionUnavailable("Usage cannot be recorded right now. Try again shortly.")
             if answer[0] != _UNKNOWN:
@@ -116,12 +123,22 @@ class Admission:
         raise AdmissionUnavailable("What was spent is not known right now. Try again shortly.")
 
     async def _ask(
-        self, subjects: list[Subject], request_id: str, costs: Costs, note: bytes
+        self,
+        subjects: list[Subject],
+        request_id: str,
+        costs: Costs,
+        note: bytes,
+        counts_rates: bool,
     ) -> list[int]:
         limited = [subject for subject in subjects if not subject.amounts.is_empty]
         keys = [f"held:{request_id}", HOLDS, USAGE_STREAM, *(subject.key for subject in limited)]
         numbers = _NUMBERS.pack(
-            *costs, self._lease_ms, STATE_KEPT_MS, MOST_WAITING_REPORTS, *self._months_now()
+            *costs,
+            self._lease_ms,
+            STATE_KEPT_MS,
+            MOST_WAITING_REPORTS,
+            *self._months_now(),
+            int(counts_rates),
         )
         arguments: list[Part] = [
             request_id,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from dataclasses import astuple, dataclass
 from functools import lru_cache
 from typing import Literal, NamedTuple
@@ -69,32 +70,46 @@ class Subject(NamedTuple):
     amounts: Amounts
 
 
-def subjects_of(principal: Principal, model: str) -> list[Subject]:
+def subjects_of(principal: Principal, model: str, *, counts_rates: bool = True) -> list[Subject]:
     """Everybody whom this request counts for: those with limits first, then the others."""
     organization, project, key = principal.organization, principal.project, principal.api_key
-    of_organization = amounts_of(principal.organization_limits, principal.credit_granted_micros)
+    limits_of: Callable[[Limits], Limits] = _as_they_are if counts_rates else _sums_only
+    of_organization = amounts_of(
+        limits_of(principal.organization_limits), principal.credit_granted_micros
+    )
     subjects = [
         Subject("organization", f"limit:o{organization}", organization, None, None, None,
                 of_organization),
         Subject("project", f"limit:p{project}", organization, project, None, None,
-                amounts_of(principal.project_limits)),
+                amounts_of(limits_of(principal.project_limits))),
         Subject("API key", f"limit:k{key}", organization, None, key, None,
-                amounts_of(principal.key_limits)),
+                amounts_of(limits_of(principal.key_limits))),
     ]  # fmt: skip
     by_model = principal.organization_model_limits.get(model, NO_LIMITS)
     if by_model is not NO_LIMITS:
         subjects.append(
             Subject("organization", f"limit:o{organization}:{model}", organization, None, None,
-                    model, amounts_of(by_model))
+                    model, amounts_of(limits_of(by_model)))
         )  # fmt: skip
     by_model = principal.project_model_limits.get(model, NO_LIMITS)
     if by_model is not NO_LIMITS:
         subjects.append(
             Subject("project", f"limit:p{project}:{model}", organization, project, None, model,
-                    amounts_of(by_model))
+                    amounts_of(limits_of(by_model)))
         )  # fmt: skip
     subjects.sort(key=_is_unlimited)
     return subjects
+
+
+def _as_they_are(limits: Limits) -> Limits:
+    return limits
+
+
+@lru_cache(maxsize=4_096)
+def _sums_only(limits: Limits) -> Limits:
+    return Limits(
+        monthly_tokens=limits.monthly_tokens, monthly_budget_micros=limits.monthly_budget_micros
+    )
 
 
 def _is_unlimited(subject: Subject) -> bool:

@@ -12,7 +12,7 @@ from tenants.admission import Admission, gate
 from tenants.errors import AdmissionUnavailable, LimitExceeded
 from tenants.principal import Limits
 from tenants.redis_link import RedisLink
-from tests.tenants.factory import Ledger, let_pass, make_principal, state_of, stored
+from tests.tenants.factory import MODEL, Ledger, let_pass, make_principal, state_of, stored
 from tests.tenants.test_admission import ALL_LIMITS, admit, refusal, settle
 
 
@@ -239,3 +239,37 @@ async def test_when_usage_cannot_be_recorded_nothing_is_admitted(
     assert refused.value.status == 503
     assert stored(valkey) == before
     assert not await settle(admission, "req-late", 0, 0, b"report")  # what ran may still end
+
+
+async def test_a_batch_counts_for_sums_and_for_nothing_else(
+    admission: Admission, valkey: redis.Redis
+) -> None:
+    """Neither does it take from rates and places, nor does it give back what live requests took."""
+    limits = Limits(
+        requests_per_minute=2, tokens_per_minute=60, concurrent_requests=1, monthly_tokens=1_000
+    )
+    caller = make_principal(limits)
+    live = await admit(admission, caller, expected=50, most=50)
+    for number in range(3):
+        await admission.admit(
+            caller, f"batch-{number}", model=MODEL, expected_tokens=100, most_tokens=100,
+            most_cost_micros=0, note=b"", counts_rates=False,
+        )  # fmt: skip
+    state = state_of(valkey, "o5")
+    assert (state.in_flight, state.tokens_held) == (1, 350)
+    for number in range(3):
+        await settle(admission, f"batch-{number}", 90, 0, b"")
+    state = state_of(valkey, "o5")
+    assert (state.in_flight, state.tokens, state.tokens_held) == (1, 270, 50)
+    refused = await refusal(admission, caller, expected=1, most=1)
+    assert refused.limit == "concurrent_requests", "the live request's place, and no other"
+
+    await settle(admission, live.request_id, 50, 0, b"")
+    left = await admit(admission, caller, expected=1, most=1)
+    assert dict(left.headers)[b"x-ratelimit-remaining-requests"] == b"0"
+    assert 8 <= int(dict(left.headers)[b"x-ratelimit-remaining-tokens"]) <= 10
+    with pytest.raises(LimitExceeded, match="tokens this month"):
+        await admission.admit(
+            caller, "batch-4", model=MODEL, expected_tokens=1, most_tokens=700,
+            most_cost_micros=0, note=b"", counts_rates=False,
+        )  # fmt: skip
