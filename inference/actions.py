@@ -42,10 +42,14 @@ class Weights:
     max_context_tokens: int
     embedding_dimensions: int | None = None
     engine_options: dict[str, Any] = field(default_factory=dict)
+    tool_parser: str = ""
+    reasoning_parser: str = ""
 
 
 # What staff may edit of a version once it is registered.
-EDITABLE = frozenset({"dtype", "max_context_tokens", "engine_options"})
+EDITABLE = frozenset(
+    {"dtype", "max_context_tokens", "engine_options", "tool_parser", "reasoning_parser"}
+)
 
 
 @transaction.atomic

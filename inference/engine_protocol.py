@@ -27,6 +27,8 @@ class EngineSpec:
     max_context_tokens: int
     max_running_requests: int
     options: dict[str, Any] = field(default_factory=dict)
+    tool_parser: str = ""
+    reasoning_parser: str = ""
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,22 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
 from django.db import models
 
+from inference.parsers import REASONING_PARSERS, TOOL_PARSERS
 from tenants.models import Organization
+
+
+def check_tool_parser(name: str) -> None:
+    if name not in TOOL_PARSERS:
+        raise ValidationError(f"vLLM has no tool parser {name}.")
+
+
+def check_reasoning_parser(name: str) -> None:
+    if name not in REASONING_PARSERS:
+        raise ValidationError(f"vLLM has no reasoning parser {name}.")
 
 
 class Model(models.Model):
@@ -80,6 +92,18 @@ class ModelVersion(models.Model):
     embedding_dimensions = models.PositiveIntegerField(null=True, blank=True)
     engine_options = models.JSONField(
         default=dict, blank=True, help_text="Further AsyncEngineArgs, as JSON."
+    )
+    tool_parser = models.CharField(
+        max_length=40,
+        blank=True,
+        validators=[check_tool_parser],
+        help_text="vLLM's parser of the tool calls that this model writes; empty: it calls none.",
+    )
+    reasoning_parser = models.CharField(
+        max_length=40,
+        blank=True,
+        validators=[check_reasoning_parser],
+        help_text="vLLM's parser of what this model thinks before it answers; empty: nothing.",
     )
     pulled_at = models.DateTimeField(null=True, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)

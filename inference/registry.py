@@ -17,7 +17,7 @@ from django.conf import settings
 from django.db import connection
 
 from inference.errors import ModelNotFound, StoreError
-from inference.models import Deployment, Model, ModelAlias, RoutingPolicy
+from inference.models import Deployment, Model, ModelAlias, ModelVersion, RoutingPolicy
 from inference.prompts import PromptRenderer
 from inference.routing import Weights
 from tenants.postgres.listening import keep_fresh
@@ -60,6 +60,9 @@ class Served:
     dedicated_to: int | None = None  # the organization it is kept for
     cost_micros_per_hour: int = 0  # of one replica; 0: not known
     routing: Routing = DEFAULT_ROUTING
+    tool_parser: str = ""
+    reasoning_parser: str = ""
+    fingerprint: str = ""  # of weights and how they are run, as answers tell it
 
 
 def model_not_found(name: str) -> ModelNotFound:
@@ -199,7 +202,16 @@ class Registry:
             renderer=renderer,
             cost_micros_per_hour=row.cost_micros_per_hour,
             routing=_routing_of(row),
+            tool_parser=version.tool_parser,
+            reasoning_parser=version.reasoning_parser,
+            fingerprint=_fingerprint_of(version),
         )
+
+
+def _fingerprint_of(version: ModelVersion) -> str:
+    """Changes with whatever may change the answer to the same request and seed."""
+    parts = (version.sha256, version.dtype, sorted(version.engine_options.items()))
+    return f"fp_{hashlib.blake2b(repr(parts).encode(), digest_size=5).hexdigest()}"
 
 
 _WEIGHTS = tuple(Weights.__dataclass_fields__)

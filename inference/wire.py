@@ -34,6 +34,33 @@ def mailbox_of(gateway: str) -> str:
     return f"mailbox.{gateway}"
 
 
+class Parsing(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How an engine takes a chat answer's text apart, with its model's parsers.
+
+    In OpenAI's terms. What is called, or must be, may also constrain the output.
+    """
+
+    tools: list[dict[str, Any]] = []
+    tool_choice: str = "none"  # none, auto, required or named
+    named: str = ""  # the function, of "named"
+    parallel_tool_calls: bool = True
+    include_reasoning: bool = True
+    template_kwargs: dict[str, Any] = {}
+    is_streamed: bool = True  # else the whole text is parsed at once, at its end
+    past_tool_calls: int = 0  # in the conversation; some models number their calls
+
+    @property
+    def may_constrain(self) -> bool:
+        """Whether the engine may put a grammar on the output for the tools' sake."""
+        if not self.tools or self.tool_choice == "none":
+            return False
+        return (
+            self.tool_choice != "auto"
+            or not self.parallel_tool_calls
+            or any(tool.get("function", {}).get("strict") for tool in self.tools)
+        )
+
+
 class Sampling(msgspec.Struct, frozen=True, omit_defaults=True):
     """How to choose tokens, in vLLM's own names and ranges; defaults are vLLM's."""
 
@@ -59,6 +86,9 @@ class Sampling(msgspec.Struct, frozen=True, omit_defaults=True):
     allowed_token_ids: list[int] | None = None
     # One of json, regex, choice, grammar, json_object: vLLM's StructuredOutputsParams.
     structured: dict[str, Any] | None = None
+    structured_field: str = ""  # of the request that asked for it: errors name it
+    parsing: Parsing | None = None
+    prompt_logprobs: int | None = None  # with the first delta
 
     @property
     def can_continue(self) -> bool:
@@ -71,6 +101,7 @@ class Sampling(msgspec.Struct, frozen=True, omit_defaults=True):
         """
         return (
             self.structured is None
+            and (self.parsing is None or not self.parsing.may_constrain)
             and (self.seed is None or self.temperature == 0.0)
             and not self.presence_penalty
             and (not self.frequency_penalty or self.repetition_penalty == 1.0)
@@ -113,6 +144,29 @@ class Logprob(msgspec.Struct, frozen=True, array_like=True):
     top: list[tuple[int, str, float]]
 
 
+class ToolCallPart(msgspec.Struct, array_like=True):
+    """Some of one tool call: its first part has id and name, each some of the arguments."""
+
+    index: int
+    id: str = ""
+    name: str = ""
+    arguments: str = ""
+
+
+class MessagePart(msgspec.Struct, array_like=True):
+    """What a parser found beside the content, which is the delta's text."""
+
+    reasoning: str = ""
+    tool_calls: list[ToolCallPart] = []
+    reasoning_tokens: int = 0  # with the last part, of the whole output
+
+    def add(self, part: MessagePart) -> None:
+        """Take in the part that follows."""
+        self.reasoning += part.reasoning
+        self.tool_calls = self.tool_calls + part.tool_calls
+        self.reasoning_tokens += part.reasoning_tokens
+
+
 class Delta(msgspec.Struct, array_like=True):
     """Part of one sequence's output: tokens ``offset … offset + len(token_ids)``.
 
@@ -134,6 +188,9 @@ class Delta(msgspec.Struct, array_like=True):
     embedding: bytes = b""  # little-endian float32
     engine_us: int = 0  # with the last delta: the sequence's share of its engine's time
     retry_after_ms: int = 0  # with "overloaded": when there is probably room again
+    message: MessagePart | None = None
+    prompt_logprobs: list[Logprob] | None = None  # of the prompt's tokens but the first
+    detail: str = ""  # with "invalid_parameters": why, in words for the client
 
 
 class WorkerUsage(msgspec.Struct, frozen=True, array_like=True):

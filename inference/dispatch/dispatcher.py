@@ -176,6 +176,7 @@ class Dispatcher:
                 sampling,
                 max_tokens=sampling.max_tokens - done,
                 min_tokens=max(0, sampling.min_tokens - done),
+                prompt_logprobs=None,  # they came with the first output
             )
         return Submission(
             request_id=job.request_id,
@@ -387,7 +388,7 @@ class Dispatcher:
             self._continue_elsewhere(sequence, "gap")
         elif delta.finish_reason == "error":
             sequence.retry_after_s = delta.retry_after_ms / 1000 or None
-            self._refused(sequence, delta.error)
+            self._refused(sequence, delta.error, delta.detail)
         elif delta.finish_reason == "abort":
             self._continue_elsewhere(sequence, "aborted")
         elif delta.finish_reason:
@@ -397,13 +398,16 @@ class Dispatcher:
         else:
             sequence.accept(delta)
 
-    def _refused(self, sequence: Sequence, reason: str) -> None:
+    def _refused(self, sequence: Sequence, reason: str, detail: str) -> None:
         if reason in REFUSALS:
             self._continue_elsewhere(sequence, reason)
             return
         self._leave_replica(sequence)
         if reason == "invalid_parameters":
-            self._fail(sequence, InvalidRequest("The engine refuses these parameters."))
+            sampling = sequence.job.sampling
+            field = sampling.structured_field or None if sampling is not None else None
+            message = detail or "The engine refuses these parameters."
+            self._fail(sequence, InvalidRequest(message, param=field))
         else:
             self._fail(sequence, RequestFailed("The engine could not finish this request."))
 

@@ -11,7 +11,7 @@ import msgspec
 
 from inference.errors import InferenceError
 from inference.registry import Served
-from inference.wire import Delta, Logprob, Sampling
+from inference.wire import Delta, Logprob, MessagePart, Sampling
 
 if TYPE_CHECKING:
     from inference.dispatch.placement import Decision
@@ -41,6 +41,8 @@ class Output:
     logprobs: list[Logprob] | None = None
     finish_reason: str = ""
     embedding: bytes = b""
+    message: MessagePart | None = None  # reasoning and tool calls, of models with parsers
+    prompt_logprobs: list[Logprob] | None = None
 
 
 @dataclass(slots=True)
@@ -98,12 +100,19 @@ class Sequence:
                 delta.logprobs,
                 delta.finish_reason,
                 delta.embedding,
+                delta.message,
+                delta.prompt_logprobs,
             )
         else:  # the caller is slower than the engine: one part instead of two
             pending.token_ids = pending.token_ids + delta.token_ids
             pending.text += delta.text
             if delta.logprobs:
                 pending.logprobs = (pending.logprobs or []) + delta.logprobs
+            if delta.message is not None:
+                if pending.message is None:
+                    pending.message = delta.message
+                else:
+                    pending.message.add(delta.message)
             pending.finish_reason = delta.finish_reason
         if delta.finish_reason:
             self.is_done = True

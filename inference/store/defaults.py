@@ -17,6 +17,7 @@ class DefaultModel:
     description: str
     dtype: str
     max_context_tokens: int
+    tool_parser: str = ""
 
 
 DEFAULTS = (
@@ -32,6 +33,9 @@ DEFAULTS = (
         dtype="auto",  # bfloat16 where the CPU computes it, else float32
         # The model knows 8192; half of it keeps a CPU replica's KV cache at 1 GiB.
         max_context_tokens=4096,
+        # Its family writes calls as Hermes does. This smallest one was not trained to, and its
+        # template tells it of no tools: it calls when it must (tool_choice), by grammar.
+        tool_parser="hermes",
     ),
     DefaultModel(
         Pull(

@@ -64,5 +64,7 @@ def load_spec(deployment_name: str, replica: str) -> tuple[EngineSpec, ReplicaId
         max_context_tokens=version.max_context_tokens,
         max_running_requests=deployment.max_running_requests,
         options=version.engine_options,
+        tool_parser=version.tool_parser,
+        reasoning_parser=version.reasoning_parser,
     )
     return spec, ReplicaIdentity(replica, deployment.pk, version.pk)

@@ -12,6 +12,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from inference.errors import StoreError
+from inference.parsers import REASONING_PARSERS, TOOL_PARSERS
 from inference.store.defaults import DEFAULTS
 from inference.store.facts import Facts, read_facts
 from inference.store.pull import Pull, Pulled, pull_model
@@ -28,6 +29,8 @@ class Wish:
     dtype: str | None = None
     max_context_tokens: int | None = None
     description: str = ""
+    tool_parser: str = ""
+    reasoning_parser: str = ""
     explicit: frozenset[str] = frozenset()  # fields to overwrite in a registered version
 
 
@@ -49,6 +52,8 @@ class Command(BaseCommand):
         add("--dtype", help="Number format that the engine computes in.")
         add("--context", type=int, help="Largest context in tokens.")
         add("--description", default="", help="A sentence about the model.")
+        add("--tool-parser", choices=sorted(TOOL_PARSERS), help="vLLM's, of its tool calls.")
+        add("--reasoning-parser", choices=sorted(REASONING_PARSERS), help="Of its thoughts.")
         add("--sha256", default="", help="Refuse a source of another digest.")
         add("--verify", action="store_true", help="Hash every file of a model already there.")
         add("--replace", action="store_true", help="Pull again over what is there.")
@@ -85,13 +90,20 @@ def _wish(options: dict[str, Any]) -> Wish:
         verify=options["verify"],
         replace=options["replace"],
     )
-    given = {"dtype": options["dtype"], "max_context_tokens": options["context"]}
+    given = {
+        "dtype": options["dtype"],
+        "max_context_tokens": options["context"],
+        "tool_parser": options["tool_parser"],
+        "reasoning_parser": options["reasoning_parser"],
+    }
     return Wish(
         pull,
         options["kind"],
         options["dtype"],
         options["context"],
         options["description"],
+        options["tool_parser"] or "",
+        options["reasoning_parser"] or "",
         frozenset(name for name, value in given.items() if value is not None),
     )
 
@@ -104,6 +116,7 @@ def _default_wishes(options: dict[str, Any]) -> list[Wish]:
             default.dtype,
             default.max_context_tokens,
             default.description,
+            default.tool_parser,
         )
         for default in DEFAULTS
     ]
@@ -138,6 +151,8 @@ def _register(wish: Wish, pulled: Pulled, facts: Facts) -> None:
             dtype=facts.dtype,
             max_context_tokens=facts.max_context_tokens,
             embedding_dimensions=facts.embedding_dimensions,
+            tool_parser=wish.tool_parser,
+            reasoning_parser=wish.reasoning_parser,
         ),
         kind=facts.kind,
         pulled_at=datetime.fromisoformat(pulled.manifest.pulled_at),
