@@ -86,6 +86,7 @@ class Run:
             model,
             plan.endpoint,
             self.admitted_at,
+            plan.tier,
         )
         hold = await gateway.admission.admit(
             principal,
@@ -94,7 +95,7 @@ class Run:
             expected_tokens=plan.prompt_tokens + self._expected_output_tokens(),
             most_tokens=plan.prompt_tokens + most_output,
             most_cost_micros=gateway.pricebook.most_cost_micros(
-                model, plan.prompt_tokens, most_output, self.admitted_at
+                model, plan.prompt_tokens, most_output, self.admitted_at, plan.tier
             ),
             note=encode_note(note),
         )
@@ -352,6 +353,7 @@ class Run:
             cache_hit=self._cache.answer is not None,
             flags=self._flags,
             engine_us=sum(sequence.engine_us for sequence in self._sequences),
+            tier=plan.tier,
         )
 
     def _first_output_s(self) -> float | None:

@@ -15,7 +15,7 @@ from django.db import DataError, IntegrityError, connection, transaction
 from django.utils import timezone
 
 from billing import intake, metrics
-from billing.models import MAX_RATE_MICROS, Price, RejectedReport
+from billing.models import MAX_RATE_MICROS, MAX_TIER_PERCENT, Price, RejectedReport
 from billing.pricebook import CHANNEL
 from billing.prices import billed_tokens, cost_micros, select_price
 from billing.usage import UsageReport, encode_report
@@ -36,12 +36,13 @@ WITH incoming AS (
         endpoint text, status text, source text, prompt_tokens int, cached_tokens int,
         completion_tokens int, started_at timestamptz, time_to_first_token_ms int,
         duration_ms int, replica text, cache_hit boolean, flags jsonb,
-        engine_us bigint, price bigint, cost_micros bigint)
+        engine_us bigint, tier text, price bigint, cost_micros bigint)
 ), usage AS (
     INSERT INTO billing_usageevent (
         request_id, organization_id, project_id, api_key_id, model, endpoint, status, source,
         prompt_tokens, cached_tokens, completion_tokens, started_at, time_to_first_token_ms,
-        duration_ms, replica, cache_hit, flags, engine_us, price_id, cost_micros, recorded_at)
+        duration_ms, replica, cache_hit, flags, engine_us, tier, price_id,
+        cost_micros, recorded_at)
     SELECT incoming.*, now() FROM incoming
     ON CONFLICT (request_id) DO NOTHING
     RETURNING id, organization_id, request_id, cost_micros
@@ -109,6 +110,9 @@ def add_price(
     input_micros_per_million: int,
     cached_input_micros_per_million: int,
     output_micros_per_million: int,
+    priority_percent: int = 175,
+    flex_percent: int = 50,
+    batch_percent: int = 50,
     effective_from: datetime | None = None,
     acting_user: User | None,
     address: str | None = None,
@@ -123,11 +127,18 @@ def add_price(
         "cached_input_micros_per_million": cached_input_micros_per_million,
         "output_micros_per_million": output_micros_per_million,
     }
+    percents = {
+        "priority_percent": priority_percent,
+        "flex_percent": flex_percent,
+        "batch_percent": batch_percent,
+    }
     effective_from = _checked_moment(effective_from)
-    _check_price(model, rates)
+    _check_price(model, rates, percents)
     try:
         with transaction.atomic():
-            price = Price.objects.create(model=model, effective_from=effective_from, **rates)
+            price = Price.objects.create(
+                model=model, effective_from=effective_from, **rates, **percents
+            )
     except IntegrityError as error:
         raise InvalidInput(
             "This model has a price from that moment on.", param="effective_from"
@@ -137,7 +148,7 @@ def add_price(
         action="price.added",
         object_type="price",
         object_id=str(price.pk),
-        after={"model": model, "effective_from": effective_from.isoformat(), **rates},
+        after={"model": model, "effective_from": effective_from.isoformat(), **rates, **percents},
         address=address,
     )
     notify_prices_changed()
@@ -198,7 +209,9 @@ def _priced_rows(reports: Iterable[UsageReport]) -> list[dict[str, Any]]:
         fields = msgspec.structs.asdict(report)
         fields["started_at"] = started_at
         fields["price"] = price.pk if price else None
-        fields["cost_micros"] = cost_micros(price, billed_tokens(report)) if price else 0
+        fields["cost_micros"] = (
+            cost_micros(price, billed_tokens(report), report.tier) if price else 0
+        )
         rows.append(fields)
     return rows
 
@@ -275,9 +288,14 @@ def _checked_moment(effective_from: datetime | None) -> datetime:
     return effective_from
 
 
-def _check_price(model: str, rates: dict[str, int]) -> None:
+def _check_price(model: str, rates: dict[str, int], percents: dict[str, int]) -> None:
     if not 1 <= len(model) <= 120 or not model.isprintable():
         raise InvalidInput("A model's name has 1 to 120 printable characters.", param="model")
     for name, rate in rates.items():
         if not 0 <= rate <= MAX_RATE_MICROS:
             raise InvalidInput(f"A rate lies between 0 and {MAX_RATE_MICROS}.", param=name)
+    for name, percent in percents.items():
+        if not 0 <= percent <= MAX_TIER_PERCENT:
+            raise InvalidInput(
+                f"A tier pays 0 to {MAX_TIER_PERCENT} percent of the price.", param=name
+            )

@@ -32,7 +32,9 @@ ENDPOINTS = (*COMPLETIONS, *EMBEDDINGS)
 class PriceAdmin(AuditedAdmin):
     """A price changes by a new row from a new moment on; what was charged stays explained."""
 
-    list_display = ("model", "effective_from", "input", "cached_input", "output")
+    list_display = (
+        "model", "effective_from", "input", "cached_input", "output", "tiers",
+    )  # fmt: skip
     list_filter = ("model",)
     search_fields = ("model",)
 
@@ -57,6 +59,10 @@ class PriceAdmin(AuditedAdmin):
     def output(self, price: Price) -> str:
         return dollars(price.output_micros_per_million)
 
+    @display(description="Priority · flex · batch")
+    def tiers(self, price: Price) -> str:
+        return f"{price.priority_percent} · {price.flex_percent} · {price.batch_percent} %"
+
 
 class EndpointFilter(admin.SimpleListFilter):
     """Of what there is; Django's own filter would read every event to find that out."""
@@ -78,6 +84,7 @@ class UsageEventAdmin(ReadOnlyAdmin):
         "model",
         "status",
         "source",
+        "tier",
         "prompt_tokens",
         "completion_tokens",
         "cost",

@@ -122,6 +122,7 @@ def _time_fault(report: UsageReport, now: datetime) -> str | None:
 # Django builds ``values`` anew at every look.
 _STATUSES = frozenset(UsageEvent.Status.values)
 _SOURCES = frozenset(UsageEvent.Source.values)
+_TIERS = frozenset(UsageEvent.Tier.values)
 
 
 def _choice_fault(report: UsageReport) -> str | None:
@@ -129,4 +130,6 @@ def _choice_fault(report: UsageReport) -> str | None:
         return "unknown status"
     if report.source not in _SOURCES:
         return "unknown source"
+    if report.tier not in _TIERS:
+        return "unknown tier"
     return None

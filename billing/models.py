@@ -21,6 +21,18 @@ from tenants.models import ApiKey, Organization, Project
 # A million dollars for a million tokens: far above any market price, and low enough
 # that the cost of the largest report (intake.MAX_TOKENS) stays far within a bigint.
 MAX_RATE_MICROS = 10**12
+# Ten times the standard price; what is dearer is a typing error.
+MAX_TIER_PERCENT = 1_000
+
+
+def _tier_percent(default: int, what: str) -> models.PositiveSmallIntegerField:
+    # 100 in the database: prices made before there were any went by one price for all.
+    return models.PositiveSmallIntegerField(
+        default=default,
+        db_default=100,
+        validators=[MaxValueValidator(MAX_TIER_PERCENT)],
+        help_text=f"Percent of these prices for {what}.",
+    )
 
 
 class Price(models.Model):
@@ -40,6 +52,9 @@ class Price(models.Model):
         validators=[MaxValueValidator(MAX_RATE_MICROS)],
         help_text="Micro-dollars for a million output tokens.",
     )
+    priority_percent = _tier_percent(175, "requests of the service tier priority")
+    flex_percent = _tier_percent(50, "requests of the service tier flex")
+    batch_percent = _tier_percent(50, "requests of batch files")
 
     class Meta:
         ordering: ClassVar = ["model", "-effective_from"]
@@ -52,6 +67,12 @@ class Price(models.Model):
                 & models.Q(cached_input_micros_per_million__lte=MAX_RATE_MICROS)
                 & models.Q(output_micros_per_million__lte=MAX_RATE_MICROS),
                 name="billing_price_within_bounds",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(priority_percent__lte=MAX_TIER_PERCENT)
+                & models.Q(flex_percent__lte=MAX_TIER_PERCENT)
+                & models.Q(batch_percent__lte=MAX_TIER_PERCENT),
+                name="billing_price_tiers_within_bounds",
             ),
         ]
 
@@ -67,6 +88,12 @@ class UsageEvent(models.Model):
         CANCELLED = "cancelled", "Client went away"
         FAILED = "failed", "Failed"
         BLOCKED = "blocked", "Blocked by screening"
+
+    class Tier(models.TextChoices):
+        STANDARD = "standard", "Standard"
+        PRIORITY = "priority", "Priority"
+        FLEX = "flex", "Flex"
+        BATCH = "batch", "Batch file"
 
     class Source(models.TextChoices):
         GATEWAY = "gateway", "The gateway that served the client"
@@ -98,6 +125,9 @@ class UsageEvent(models.Model):
     # With a default in the database: a collector of the release before inserts without it.
     engine_us = models.BigIntegerField(
         default=0, db_default=0, help_text="Engine time of its sequences in microseconds."
+    )
+    tier = models.CharField(
+        max_length=8, choices=Tier.choices, default=Tier.STANDARD, db_default=Tier.STANDARD
     )
     price = models.ForeignKey(Price, on_delete=models.PROTECT, null=True, related_name="+")
     cost_micros = models.PositiveBigIntegerField()

@@ -32,7 +32,12 @@ class Pricebook:
         self._prices = _by_model(prices)
 
     def most_cost_micros(
-        self, model: str, prompt_tokens: int, output_tokens: int, at: float
+        self,
+        model: str,
+        prompt_tokens: int,
+        output_tokens: int,
+        at: float,
+        tier: str = "standard",
     ) -> int:
         """The most that a request admitted at ``at`` (Unix seconds) can cost.
 
@@ -43,12 +48,12 @@ class Pricebook:
             return 0
         is_dearer_cached = price.cached_input_micros_per_million > price.input_micros_per_million
         cached = prompt_tokens if is_dearer_cached else 0
-        return cost_micros(price, BilledTokens(prompt_tokens, cached, output_tokens))
+        return cost_micros(price, BilledTokens(prompt_tokens, cached, output_tokens), tier)
 
     def cost_micros(self, report: UsageReport) -> int:
         """What the ledger will post for this report."""
         price = self._price(report.model, report.started_at)
-        return cost_micros(price, billed_tokens(report)) if price else 0
+        return cost_micros(price, billed_tokens(report), report.tier) if price else 0
 
     def load(self) -> None:
         """Read all prices now; raises DatabaseError and keeps what it knew."""

@@ -15,6 +15,7 @@ from typing import Protocol, TypeVar
 from billing.usage import UsageReport
 
 TOKENS_PER_RATE = 1_000_000
+_WHOLE_PERCENT = 100
 # Endpoints whose answer is not tokens: a completed request is output enough to bill.
 WITHOUT_OUTPUT_TOKENS = frozenset({"embeddings"})
 
@@ -30,6 +31,16 @@ class Rates(Protocol):
 
     @property
     def output_micros_per_million(self) -> int: ...
+
+    # Percent of the above for the other service tiers than standard.
+    @property
+    def priority_percent(self) -> int: ...
+
+    @property
+    def flex_percent(self) -> int: ...
+
+    @property
+    def batch_percent(self) -> int: ...
 
 
 class DatedRates(Rates, Protocol):
@@ -80,14 +91,26 @@ def billed_tokens(report: UsageReport) -> BilledTokens:
     return BilledTokens(report.prompt_tokens, report.cached_tokens, report.completion_tokens)
 
 
-def cost_micros(rates: Rates, tokens: BilledTokens) -> int:
+def tier_percent(rates: Rates, tier: str) -> int:
+    """What a tier pays of the standard price; one that nobody knows pays it whole."""
+    if tier == "priority":
+        return rates.priority_percent
+    if tier == "flex":
+        return rates.flex_percent
+    return rates.batch_percent if tier == "batch" else _WHOLE_PERCENT
+
+
+def cost_micros(rates: Rates, tokens: BilledTokens, tier: str = "standard") -> int:
     """Whole micro-dollars for ``tokens``: the exact total, rounded once, half up."""
     exact = (
         (tokens.prompt - tokens.cached) * rates.input_micros_per_million
         + tokens.cached * rates.cached_input_micros_per_million
         + tokens.completion * rates.output_micros_per_million
     )
-    return (exact + TOKENS_PER_RATE // 2) // TOKENS_PER_RATE
+    if tier == "standard":
+        return (exact + TOKENS_PER_RATE // 2) // TOKENS_PER_RATE
+    whole = TOKENS_PER_RATE * _WHOLE_PERCENT
+    return (exact * tier_percent(rates, tier) + whole // 2) // whole
 
 
 def select_price(prices: Iterable[DatedRatesT], model: str, at: datetime) -> DatedRatesT | None:

@@ -34,6 +34,7 @@ class UsageReport(msgspec.Struct, frozen=True, array_like=True):
     cache_hit: bool = False
     flags: list[str] = []
     engine_us: int = 0  # its sequences' part of their engines' time
+    tier: str = "standard"  # UsageEvent.Tier
 
 
 encode_report = msgspec.msgpack.Encoder().encode

@@ -38,6 +38,7 @@ class HoldNote(msgspec.Struct, frozen=True, array_like=True):
     model: str
     endpoint: str
     admitted_at: float
+    tier: str = "standard"
 
 
 encode_note = msgspec.msgpack.Encoder().encode
@@ -164,6 +165,7 @@ def _report(request_id: str, note: HoldNote, used: list[wire.WorkerUsage]) -> Us
         duration_ms=max(0, int(1000 * (finished_at - note.admitted_at))),
         replica=used[0].replica if used else "",
         engine_us=sum(usage.engine_us for usage in used),
+        tier=note.tier,
     )
 
 

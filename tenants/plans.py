@@ -22,6 +22,7 @@ class PlanTerms:
     fair_share_weight: int = 1
     is_default: bool = False
     allows_custom_limits: bool = False
+    allows_priority: bool = False
     allows_dedicated_capacity: bool = False
 
 
@@ -44,6 +45,7 @@ DEFAULT_PLANS = (
         concurrent_requests=256,
         fair_share_weight=4,
         is_default=True,
+        allows_priority=True,  # at its own price, as at OpenAI
     ),
     PlanTerms(
         slug="enterprise",
@@ -53,6 +55,7 @@ DEFAULT_PLANS = (
         concurrent_requests=2_048,
         fair_share_weight=16,
         allows_custom_limits=True,
+        allows_priority=True,
         allows_dedicated_capacity=True,
     ),
 )

@@ -55,6 +55,9 @@ class Principal:
     allowed_models: tuple[frozenset[str], ...] = ()
     denied_models: frozenset[str] = frozenset()
     allows_priority: bool = False  # the plan has the service tier "priority"
+    semantic_cache: str = "off"  # Organization.semantic_cache and its two terms
+    semantic_cache_ttl_s: int = 0
+    semantic_cache_threshold: float | None = None
 
     @property
     def is_held_to_models(self) -> bool:

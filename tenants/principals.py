@@ -132,8 +132,10 @@ def _principal(rows: Row, end: datetime | None) -> Principal:
         kind=key["kind"],
         scopes=frozenset(key["scopes"]),
         allowed_networks=tuple(key["allowed_networks"]),
-        # Plans have no field of its own for it yet; who buys capacity buys both.
-        allows_priority=rows["plan"]["allows_dedicated_capacity"],
+        allows_priority=rows["plan"]["allows_priority"],
+        semantic_cache=organization["semantic_cache"],
+        semantic_cache_ttl_s=organization["semantic_cache_ttl_s"],
+        semantic_cache_threshold=organization["semantic_cache_threshold"],
         allowed_models=tuple(frozenset(names) for names in allowed if names),
         denied_models=frozenset(project["denied_models"] if project else []),
     )

@@ -35,7 +35,14 @@ class PlanAdmin(AuditedAdmin):
         ("Limits of an organization; empty sets none", {"fields": LIMIT_NAMES}),
         (
             "What it allows",
-            {"fields": ("fair_share_weight", "allows_custom_limits", "allows_dedicated_capacity")},
+            {
+                "fields": (
+                    "fair_share_weight",
+                    "allows_custom_limits",
+                    "allows_priority",
+                    "allows_dedicated_capacity",
+                )
+            },
         ),
     ]
 

@@ -15,6 +15,7 @@ from tenants.models.organizations import (
     Project,
     ProjectModelLimit,
     ScreeningPolicy,
+    SemanticCache,
 )
 from tenants.models.people import User, UserManager
 from tenants.models.plans import Plan, PlanModelLimit
@@ -46,6 +47,7 @@ __all__ = [
     "Role",
     "RoleAssignment",
     "ScreeningPolicy",
+    "SemanticCache",
     "ServiceAccount",
     "User",
     "UserManager",

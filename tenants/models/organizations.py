@@ -18,6 +18,12 @@ class ScreeningPolicy(models.TextChoices):
     BLOCK = "block", "Block: refuse the request or end the answer"
 
 
+class SemanticCache(models.TextChoices):
+    OFF = "off", "Off"
+    ASKED = "asked", "For requests that ask for it"
+    ALL = "all", "For every request that it fits"
+
+
 class Organization(LimitFields):
     """A customer. Its own limits, if its plan allows them, stand in place of the plan's."""
 
@@ -40,6 +46,23 @@ class Organization(LimitFields):
     response_cache_ttl_s = models.PositiveIntegerField(
         default=0,
         help_text="Seconds an exact answer to a deterministic request is kept; 0 turns it off.",
+    )
+    # With defaults in the database: a process of the release before inserts without them.
+    semantic_cache = models.CharField(
+        max_length=8,
+        choices=SemanticCache.choices,
+        default=SemanticCache.OFF,
+        db_default=SemanticCache.OFF,
+        help_text="Whether a question may be given the answer to a similar one.",
+    )
+    semantic_cache_ttl_s = models.PositiveIntegerField(
+        default=3_600, db_default=3_600, help_text="Seconds such an answer is kept."
+    )
+    semantic_cache_threshold = models.FloatField(
+        null=True,
+        blank=True,
+        help_text="Least cosine similarity of two questions that count as one; empty is the "
+        "platform's default.",
     )
     is_prepaid = models.BooleanField(
         default=False, help_text="Spends credit that was granted before; refused when it is gone."
@@ -67,6 +90,15 @@ class Organization(LimitFields):
             models.CheckConstraint(
                 condition=models.Q(response_cache_ttl_s__lte=86_400),
                 name="tenants_org_cache_ttl_within_a_day",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(semantic_cache_ttl_s__range=(60, 86_400)),
+                name="tenants_org_semantic_ttl_within_a_day",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(semantic_cache_threshold__isnull=True)
+                | models.Q(semantic_cache_threshold__range=(0.5, 1.0)),
+                name="tenants_org_semantic_threshold",
             ),
         ]
 

@@ -21,6 +21,11 @@ class Plan(LimitFields):
     allows_custom_limits = models.BooleanField(
         default=False, help_text="Organizations may have limits of their own in place of these."
     )
+    allows_priority = models.BooleanField(
+        default=False,
+        db_default=False,
+        help_text="Requests may name the service tier priority, at its price.",
+    )
     allows_dedicated_capacity = models.BooleanField(
         default=False, help_text="Deployments may be kept for organizations of this plan."
     )

@@ -35,7 +35,7 @@ def caching(simulated: Platform) -> Iterator[httpx.Client]:
         organization,
         "o.response_cache_ttl_s = 3600",
         "o.save()",
-        "Plan.objects.filter(pk=o.plan_id).update(allows_dedicated_capacity=True)",
+        "Plan.objects.filter(pk=o.plan_id).update(allows_priority=True)",
         "from inference.models import *",
         "RoutingPolicy.objects.create("
         f"model=Model.objects.get(name='{CHAT_MODEL}'), explained_to=[o.public_id])",

@@ -52,12 +52,14 @@ def test_nothing_costs_more_than_its_most(
     cached = data.draw(st.integers(0, prompt))
     produced = data.draw(st.integers(0, longest))
     hit = data.draw(st.booleans())
+    tier = data.draw(st.sampled_from(UsageEvent.Tier.values))
     report = pricebooks.UsageReport(
         "r", 1, 1, 1, MODEL, "chat.completions", "completed", "gateway",
-        prompt, cached, produced, AT, None, 1, "", hit,
+        prompt, cached, produced, AT, None, 1, "", hit, tier=tier,
     )  # fmt: skip
 
-    assert 0 <= book.cost_micros(report) <= book.most_cost_micros(MODEL, prompt, longest, AT)
+    most = book.most_cost_micros(MODEL, prompt, longest, AT, tier)
+    assert 0 <= book.cost_micros(report) <= most
 
 
 def test_a_price_takes_effect_at_its_moment() -> None:
@@ -78,6 +80,9 @@ def test_a_report_costs_here_what_the_ledger_posts(tenant: Tenant) -> None:
         make_report(tenant, status="cancelled", completion_tokens=0),
         make_report(tenant, status="completed", endpoint="embeddings", completion_tokens=0),
         make_report(tenant, model="unpriced"),
+        make_report(tenant, tier="priority"),
+        make_report(tenant, tier="flex"),
+        make_report(tenant, tier="batch", cache_hit=True),
     ]
     book = Pricebook()
     book.load()
@@ -85,7 +90,10 @@ def test_a_report_costs_here_what_the_ledger_posts(tenant: Tenant) -> None:
 
     posted = dict(UsageEvent.objects.values_list("request_id", "cost_micros"))
     assert {report.request_id: book.cost_micros(report) for report in reports} == posted
-    assert set(posted.values()) == {0, 50, 200}
+    # 100 + 10 tokens are 260: at 175 and 50 percent; 100 cached ones 50, at half 25.
+    assert set(posted.values()) == {0, 50, 200, 455, 130, 25}
+    tiers = dict(UsageEvent.objects.values_list("request_id", "tier"))
+    assert tiers == {report.request_id: report.tier for report in reports}
 
 
 @asynccontextmanager

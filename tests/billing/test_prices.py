@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from billing.intake import MAX_TOKENS
-from billing.models import MAX_RATE_MICROS
+from billing.models import MAX_RATE_MICROS, MAX_TIER_PERCENT
 from billing.prices import NOTHING, BilledTokens, billed_tokens, cost_micros, select_price
 from billing.usage import UsageReport
 
@@ -23,12 +23,15 @@ class FixedRates:
     input_micros_per_million: int
     cached_input_micros_per_million: int
     output_micros_per_million: int
+    priority_percent: int = 175
+    flex_percent: int = 50
+    batch_percent: int = 50
 
 
 @dataclass(frozen=True)
 class DatedPrice(FixedRates):
-    model: str
-    effective_from: datetime
+    model: str = ""
+    effective_from: datetime = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 rate = st.integers(0, MAX_RATE_MICROS)
@@ -50,9 +53,21 @@ def exact_cost(rates: FixedRates, tokens: BilledTokens) -> Fraction:
     ) / 1_000_000
 
 
+percent = st.integers(0, MAX_TIER_PERCENT)
+tiered = st.builds(FixedRates, rate, rate, rate, percent, percent, percent)
+
+
 @given(rates, tokens())
 def test_cost_is_the_exact_cost_rounded_half_up(rates: FixedRates, tokens: BilledTokens) -> None:
     assert cost_micros(rates, tokens) == math.floor(exact_cost(rates, tokens) + Fraction(1, 2))
+
+
+@given(tiered, tokens(), st.sampled_from(["priority", "flex", "batch"]))
+def test_a_tier_pays_its_percent_rounded_once(
+    rates: FixedRates, tokens: BilledTokens, tier: str
+) -> None:
+    exact = exact_cost(rates, tokens) * getattr(rates, f"{tier}_percent") / 100
+    assert cost_micros(rates, tokens, tier) == math.floor(exact + Fraction(1, 2))
 
 
 @given(rates, tokens(), tokens())
@@ -87,8 +102,9 @@ def test_where_caching_is_no_cheaper_it_changes_nothing(
 
 @given(tokens())
 def test_the_largest_cost_fits_a_bigint(tokens: BilledTokens) -> None:
-    dearest = FixedRates(MAX_RATE_MICROS, MAX_RATE_MICROS, MAX_RATE_MICROS)
-    assert cost_micros(dearest, tokens) <= 2 * MAX_TOKENS * 1_000_000 < 2**63
+    dearest = FixedRates(*[MAX_RATE_MICROS] * 3, priority_percent=MAX_TIER_PERCENT)
+    assert cost_micros(dearest, tokens) <= 2 * MAX_TOKENS * 1_000_000
+    assert cost_micros(dearest, tokens, "priority") <= 20 * MAX_TOKENS * 1_000_000 < 2**63
 
 
 @pytest.mark.parametrize(("micros", "expected"), [(499_999, 0), (500_000, 1), (1_500_000, 2)])
@@ -145,7 +161,7 @@ MOMENT = datetime(2026, 3, 1, tzinfo=UTC)
 
 
 def dated(model: str, days: int) -> DatedPrice:
-    return DatedPrice(1, 1, 1, model, MOMENT + timedelta(days=days))
+    return DatedPrice(1, 1, 1, model=model, effective_from=MOMENT + timedelta(days=days))
 
 
 def test_the_price_is_the_latest_that_has_begun() -> None:
