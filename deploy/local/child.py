@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,17 +18,23 @@ from deploy.local.backoff import Backoff
 from deploy.local.reaper import Mark, reap
 from deploy.local.state import ProcessState
 
+Address = tuple[str, int]
 LEASH = str(Path(__file__).with_name("leash.py"))
 
 
 @dataclass(frozen=True)
 class ProcessSpec:
-    """What to run. SIGTERM asks it to stop; after ``stop_timeout_s`` it is killed."""
+    """What to run. SIGTERM asks it to stop; after ``stop_timeout_s`` it is killed.
+
+    ``listens_on`` are addresses at which the supervisor listens in its place; the process
+    gets each as ``--fd <number>``.
+    """
 
     name: str
     command: tuple[str, ...]
     environment: Mapping[str, str] = field(default_factory=dict)
     stop_timeout_s: float = 10.0
+    listens_on: tuple[Address, ...] = ()
 
 
 class _Output(asyncio.Protocol):
@@ -65,9 +72,14 @@ class Child:
         self._folder = folder
         self._on_line = on_line
         self._on_change = on_change
+        self._listening: tuple[int, ...] = ()
         self._stopping = asyncio.Event()
         self._process: asyncio.subprocess.Process | None = None
         self._task: asyncio.Task[None] | None = None
+
+    def accept_from(self, sockets: Sequence[socket.socket]) -> None:
+        """Have the process accept from these; before ``start``."""
+        self._listening = tuple(each.fileno() for each in sockets)
 
     def start(self) -> None:
         self._task = asyncio.create_task(self._keep_running(), name=self.spec.name)
@@ -126,16 +138,19 @@ class Child:
 
     async def _run_writing_to(self, writer: int) -> str:
         leash = (sys.executable, "-I", "-S", LEASH, str(os.getpid()))
+        accepting = [part for fd in self._listening for part in ("--fd", str(fd))]
         try:
             self._process = await asyncio.create_subprocess_exec(
                 *leash,
                 *self.spec.command,
+                *accepting,
                 cwd=self._folder,
                 env={**self.spec.environment, **self._mark.environment()},
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=writer,
                 stderr=writer,
                 start_new_session=True,
+                pass_fds=self._listening,
             )
         finally:
             os.close(writer)

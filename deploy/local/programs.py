@@ -28,6 +28,7 @@ class Choices:
 
     port: int
     chat_replicas: int
+    web_processes: int = 1
 
     @property
     def address(self) -> str:
@@ -43,6 +44,7 @@ def read_choices() -> Choices:
     return Choices(
         port=_number("PORT", 8000, 1, 65_535),
         chat_replicas=_number("CHAT_REPLICAS", 1, 1, 64),
+        web_processes=_number("WEB_PROCESSES", 1, 1, 16),
     )
 
 
@@ -62,8 +64,10 @@ def plan_processes(
         ("embed-1", EMBEDDING_DEPLOYMENT),
     ]
     worker = with_logins(environment, WORKER_LOGINS)
+    web = with_logins(environment, WEB_LOGINS)
+    gateways = ["web", *(f"web-{number}" for number in range(2, choices.web_processes + 1))]
     return [
-        [_web(choices, with_logins(environment, WEB_LOGINS))],
+        [_web(state_dir, name, choices, web) for name in gateways],
         [_replica(state_dir, name, deployment, worker) for name, deployment in replicas],
         [ProcessSpec("beat", (*_CELERY, "beat", "--pidfile="), worker, 10)],
         [_control(state_dir, worker)],
@@ -91,11 +95,16 @@ _CELERY = (sys.executable, "-m", "celery", "-A", "config.celery")
 _QUIET = ("--without-gossip", "--without-mingle")
 
 
-def _web(choices: Choices, environment: Mapping[str, str]) -> ProcessSpec:
+def _web(
+    state_dir: Path, name: str, choices: Choices, environment: Mapping[str, str]
+) -> ProcessSpec:
+    """They share the public address; at the other each says how it is, and its metrics."""
     command = (
         sys.executable, "-m", "config.web", "--host", LOOPBACK, "--port", str(choices.port)
     )  # fmt: skip
-    return ProcessSpec("web", command, environment, WEB_GRACE_S + 5)
+    own = files.remembered_port(state_dir, name)
+    listens_on = ((LOOPBACK, choices.port), (LOOPBACK, own))
+    return ProcessSpec(name, command, environment, WEB_GRACE_S + 5, listens_on)
 
 
 def _replica(

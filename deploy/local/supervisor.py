@@ -11,6 +11,9 @@ there in containers. What is needed is small: asyncio subprocesses, each
 - marked in its environment, so that what escaped all this is found (``reaper``),
 - started again with capped exponential back-off and jitter (``backoff``).
 
+Where a process takes connections in, the supervisor listens in its place: those that
+come while it restarts wait in the socket for it, and several processes share one address.
+
 The embedded databases are daemons of their own; they are watched and started again,
 and stopped last.
 """
@@ -21,6 +24,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -30,12 +34,13 @@ from pathlib import Path
 
 from deploy.local import files, logs
 from deploy.local.backoff import Backoff
-from deploy.local.child import Child, ProcessSpec
+from deploy.local.child import Address, Child, ProcessSpec
 from deploy.local.reaper import Mark, reap
 from deploy.local.services import Service
 from deploy.local.state import PlatformState, ProcessState, write_state
 
 WATCH_EVERY_S = 1.0
+BACKLOG = 2048  # as uvicorn's own; the kernel's somaxconn bounds it too
 NAME = "supervisor"
 
 
@@ -62,6 +67,7 @@ class Supervisor:
         self._stop = asyncio.Event()
         self._hurry = asyncio.Event()
         self._platform = PlatformState(pid=os.getpid(), url=url)
+        self._sockets: dict[Address, socket.socket] = {}
         self._groups = [
             [Child(spec, self._mark, folder, self._write_line, self._save) for spec in group]
             for group in groups
@@ -88,6 +94,7 @@ class Supervisor:
             self._say(f"ended processes that an earlier run left behind: {left_over}")
         with self._warden():
             for child in self._children():
+                child.accept_from([self._listen(address) for address in child.spec.listens_on])
                 child.start()
             try:
                 await self._watch(when_started)
@@ -113,6 +120,11 @@ class Supervisor:
             if beside is not None:
                 beside.cancel()
             await asyncio.gather(*watchers, *([beside] if beside else []), return_exceptions=True)
+
+    def _listen(self, address: Address) -> socket.socket:
+        if address not in self._sockets:
+            self._sockets[address] = socket.create_server(address, backlog=BACKLOG)
+        return self._sockets[address]
 
     def _children(self) -> list[Child]:
         return [child for group in self._groups for child in group]
@@ -168,6 +180,8 @@ class Supervisor:
     async def _stop_all(self) -> None:
         self._platform.is_ready = False
         self._say("stopping")
+        for listening in self._sockets.values():
+            listening.close()  # whoever comes now is refused by the processes' end
         for group in self._groups:
             await asyncio.gather(*(child.stop(self._hurry) for child in group))
         for service, state in reversed(

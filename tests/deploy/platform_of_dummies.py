@@ -1,6 +1,7 @@
 """A supervisor over small programs, run by the tests as a process of its own.
 
-``python platform_of_dummies.py <state dir> <JSON: groups of [name, code, stop_timeout_s]>``
+``python platform_of_dummies.py <state dir> <JSON: groups of [name, code, stop_timeout_s]>``;
+a fourth element is a loopback port at which the supervisor listens for the program.
 """
 
 import asyncio
@@ -9,6 +10,7 @@ import os
 import sys
 from pathlib import Path
 
+from deploy.local import files
 from deploy.local.child import ProcessSpec
 from deploy.local.state import take_lock
 from deploy.local.supervisor import Supervisor
@@ -22,8 +24,14 @@ def main() -> None:
     assert lock is not None
     groups = [
         [
-            ProcessSpec(name, (sys.executable, "-S", "-c", code), dict(os.environ), stop_timeout_s)
-            for name, code, stop_timeout_s in group
+            ProcessSpec(
+                name,
+                (sys.executable, "-S", "-c", code),
+                dict(os.environ),
+                stop_timeout_s,
+                tuple((files.LOOPBACK, port) for port in ports),
+            )
+            for name, code, stop_timeout_s, *ports in group
         ]
         for group in json.loads(sys.argv[2])
     ]

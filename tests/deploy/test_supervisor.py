@@ -5,19 +5,24 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
+from deploy.local.files import free_port
 from deploy.local.logs import log_path
 from deploy.local.processes import is_alive, wait_until
 from deploy.local.reaper import Mark, find_marked, reap
+from deploy.local.restart import restart
 from deploy.local.state import ProcessState, get_lock_holder, read_state, take_lock
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -49,9 +54,28 @@ def forks_grandchild(path: Path) -> str:
     )
 
 
+# Answers every connection with its process id, slowly, and the last one too.
+ANSWERS = """
+import os, signal, socket, sys, time
+listening = socket.socket(fileno=int(sys.argv[sys.argv.index("--fd") + 1]))
+listening.settimeout(0.05)
+stopping = []
+signal.signal(signal.SIGTERM, lambda *_: stopping.append(True))
+print("up", flush=True)
+while not stopping:
+    try:
+        connection, _ = listening.accept()
+    except (TimeoutError, BlockingIOError):
+        continue
+    time.sleep(0.02)
+    connection.sendall(str(os.getpid()).encode())
+    connection.close()
+"""
+
+
 @contextmanager
 def supervised(
-    state_dir: Path, *groups: list[tuple[str, str, float]]
+    state_dir: Path, *groups: list[tuple[Any, ...]]
 ) -> Iterator[subprocess.Popen[bytes]]:
     process = subprocess.Popen(
         [sys.executable, str(SCRIPT), str(state_dir), json.dumps(groups)],
@@ -60,7 +84,7 @@ def supervised(
         start_new_session=True,
     )
     try:
-        names = [name for group in groups for name, _, _ in group]
+        names = [name for group in groups for name, *_ in group]
         assert wait_until(lambda: all(has_started(state_dir, name) for name in names), 20)
         yield process
     finally:
@@ -181,6 +205,35 @@ def test_groups_stop_in_order_and_each_as_a_whole(state_dir: Path, tmp_path: Pat
         "control",
     ]
     assert {state.state for state in read_state(state_dir).processes} == {"stopped"}
+
+
+def test_nobody_is_refused_while_processes_restart_one_by_one(state_dir: Path) -> None:
+    """Two share an address; one restarts, then the other, then both are away for a moment."""
+    port = free_port()
+    answers: list[str] = []
+
+    def ask() -> str:
+        with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+            return connection.recv(64).decode()
+
+    with (
+        supervised(state_dir, [(name, ANSWERS, 5, port) for name in ("web", "web-2")]),
+        ThreadPoolExecutor(4) as pool,
+    ):
+        before = {process_state(state_dir, name).pid for name in ("web", "web-2")}
+        restarting = pool.submit(restart, state_dir, ["web", "web-2"], lambda _line: None)
+        while not restarting.done():
+            answers += [each.result() for each in [pool.submit(ask) for _ in range(3)]]
+        assert restarting.result() == 0
+        after = {process_state(state_dir, name).pid for name in ("web", "web-2")}
+        assert None not in after and not after & before
+        for pid in after:
+            os.kill(pid or 0, signal.SIGKILL)
+        answers.append(ask())
+    assert len(answers) > 20 and set(answers) <= {*map(str, before | after), answers[-1]}
+    assert int(answers[-1]) not in before | after
+    with pytest.raises(OSError, match="refused"):
+        ask()
 
 
 def test_process_deaf_to_sigterm_is_killed_in_time(state_dir: Path) -> None:

@@ -151,6 +151,10 @@ class Platform:
         assert samples, f"{name} is not among the metrics of {worker}"
         return sum(float(line.rpartition(" ")[2]) for line in samples)
 
+    def restart(self, *names: str) -> None:
+        """One process after another, all if none is named; returns when the last is ready."""
+        self._run("restart", *names, timeout_s=600)
+
     def log(self, name: str) -> str:
         return (self.state_dir / "logs" / f"{name}.log").read_text()
 
