@@ -9,7 +9,7 @@ refuse it, and refuse a ledger transaction that does not sum to zero (migration
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import msgspec
 from django.core.validators import MaxValueValidator
@@ -21,6 +21,8 @@ from tenants.models import ApiKey, Organization, Project
 # A million dollars for a million tokens: far above any market price, and low enough
 # that the cost of the largest report (intake.MAX_TOKENS) stays far within a bigint.
 MAX_RATE_MICROS = 10**12
+# Of a foreign key that a trigger of the whole statement checks (migration 0007).
+_CHECKED: Any = {"db_constraint": False}
 # Ten times the standard price; what is dearer is a typing error.
 MAX_TIER_PERCENT = 1_000
 
@@ -102,12 +104,16 @@ class UsageEvent(models.Model):
     # Unique by a constraint, because ``unique=True`` would add a second index for LIKE; keys
     # without an index of their own are led by one in Meta or never searched by.
     request_id = models.CharField(max_length=40)
+    # No constraint of their own: a trigger checks the owners of all rows of a statement at
+    # once, another refuses to delete who has usage (migration 0007).
     organization = models.ForeignKey(
-        Organization, on_delete=models.PROTECT, related_name="usage_events", db_index=False
+        Organization, models.PROTECT, related_name="usage_events", db_index=False, **_CHECKED
     )
-    project = models.ForeignKey(Project, on_delete=models.PROTECT, related_name="+")
+    project = models.ForeignKey(
+        Project, models.PROTECT, related_name="+", db_index=False, **_CHECKED
+    )
     api_key = models.ForeignKey(
-        ApiKey, on_delete=models.PROTECT, null=True, related_name="+", db_index=False
+        ApiKey, models.PROTECT, null=True, related_name="+", db_index=False, **_CHECKED
     )
     model = models.CharField(max_length=120)
     endpoint = models.CharField(max_length=40)
@@ -129,7 +135,9 @@ class UsageEvent(models.Model):
     tier = models.CharField(
         max_length=8, choices=Tier.choices, default=Tier.STANDARD, db_default=Tier.STANDARD
     )
-    price = models.ForeignKey(Price, on_delete=models.PROTECT, null=True, related_name="+")
+    price = models.ForeignKey(
+        Price, models.PROTECT, null=True, related_name="+", db_index=False, **_CHECKED
+    )
     cost_micros = models.PositiveBigIntegerField()
     recorded_at = models.DateTimeField(auto_now_add=True)
 
@@ -175,12 +183,12 @@ class LedgerTransaction(models.Model):
         CREDIT = "credit", "Credit granted"
 
     organization = models.ForeignKey(
-        Organization, on_delete=models.PROTECT, related_name="ledger_transactions"
+        Organization, models.PROTECT, related_name="ledger_transactions", **_CHECKED
     )
     kind = models.CharField(max_length=12, choices=Kind.choices)
     reference = models.CharField(max_length=60)
     usage_event = models.OneToOneField(
-        UsageEvent, on_delete=models.PROTECT, null=True, related_name="ledger_transaction"
+        UsageEvent, models.PROTECT, null=True, related_name="ledger_transaction", **_CHECKED
     )
     posted_at = models.DateTimeField(auto_now_add=True)
 
@@ -204,10 +212,10 @@ class LedgerEntry(models.Model):
         GRANTED = "granted", "Credit given to customers"
 
     transaction = models.ForeignKey(
-        LedgerTransaction, on_delete=models.PROTECT, related_name="entries", db_index=False
+        LedgerTransaction, models.PROTECT, related_name="entries", db_index=False, **_CHECKED
     )
     organization = models.ForeignKey(
-        Organization, on_delete=models.PROTECT, related_name="+", db_index=False
+        Organization, models.PROTECT, related_name="+", db_index=False, **_CHECKED
     )
     account = models.CharField(max_length=12, choices=Account.choices)
     amount_micros = models.BigIntegerField()

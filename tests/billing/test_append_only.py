@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import importlib
 import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import psycopg
@@ -14,7 +18,8 @@ from django.db import IntegrityError, connection, transaction
 from billing.actions import Rejection, record_usage, reject_reports
 from billing.models import LedgerTransaction, Price, UsageEvent
 from tenants import audit
-from tests.billing.factory import MODEL, Tenant, make_price, make_report
+from tenants.models import Organization
+from tests.billing.factory import MODEL, Tenant, make_price, make_report, make_tenant
 
 APPEND_ONLY = {
     "billing_usageevent": "model = 'x'",
@@ -42,6 +47,12 @@ def one_row_each(tenant: Tenant) -> None:
 def execute(sql: str, *params: int | str) -> None:
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(sql, params)
+
+
+@contextmanager
+def refused(complaint: str) -> Iterator[None]:
+    with pytest.raises(IntegrityError, match=complaint), transaction.atomic():
+        yield
 
 
 def dump(table: str) -> list[tuple[Any, ...]]:
@@ -98,16 +109,22 @@ def post(tenant: Tenant, *entries: tuple[int, str, int]) -> None:
     """A posting with (organization, account, amount) entries; checks run as at a commit."""
     with transaction.atomic(), connection.cursor() as cursor:
         posting = LedgerTransaction.objects.create(
-            organization=tenant.organization, kind="usage", reference="by hand"
+            organization=tenant.organization, kind="credit", reference="by hand"
         )
-        for organization, account, amount in entries:
-            cursor.execute(
-                "INSERT INTO billing_ledgerentry"
-                " (transaction_id, organization_id, account, amount_micros)"
-                " VALUES (%s, %s, %s, %s)",
-                [posting.pk, organization, account, amount],
-            )
+        if entries:
+            add_entries(posting, *entries)
         cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
+
+
+def add_entries(posting: LedgerTransaction, *entries: tuple[int, str, int]) -> None:
+    """In one statement, as a posting's entries must come."""
+    values = [value for entry in entries for value in (posting.pk, *entry)]
+    rows = ", ".join(["(%s, %s, %s, %s)"] * len(entries))
+    execute(
+        "INSERT INTO billing_ledgerentry"
+        f" (transaction_id, organization_id, account, amount_micros) VALUES {rows}",
+        *values,
+    )
 
 
 def test_a_posting_that_balances_is_accepted(tenant: Tenant) -> None:
@@ -139,19 +156,141 @@ def test_entries_of_another_organization_are_refused(tenant: Tenant, stranger: T
 
 
 @pytest.mark.usefixtures("one_row_each")
-def test_an_old_posting_cannot_be_unbalanced_later(tenant: Tenant) -> None:
+@pytest.mark.parametrize(
+    ("entries", "complaint"),
+    [
+        ([("granted", 1)], "has 1 entries"),
+        ([("granted", 2), ("other", -1)], "sums to 1"),
+    ],
+)
+def test_an_old_posting_cannot_be_unbalanced_later(
+    tenant: Tenant, entries: list[tuple[str, int]], complaint: str
+) -> None:
     posting = LedgerTransaction.objects.get()
-    with pytest.raises(IntegrityError, match="sums to"), transaction.atomic():
-        # PostgreSQL alters no table while deferred checks of it wait.
-        execute("SET CONSTRAINTS ALL IMMEDIATE")
-        execute("ALTER TABLE billing_ledgerentry DROP CONSTRAINT billing_entry_side")
+    with pytest.raises(IntegrityError, match=complaint):
+        add_entries(posting, *((tenant.organization.pk, *entry) for entry in entries))
+    assert len(dump("billing_ledgerentry")) == 2
+
+
+def test_entries_need_their_posting(tenant: Tenant) -> None:
+    ours = tenant.organization.pk
+    nowhere = LedgerTransaction(pk=2**40)
+    with pytest.raises(IntegrityError, match="there is no ledger transaction"):
+        add_entries(nowhere, (ours, "receivable", 5), (ours, "revenue", -5))
+
+
+def test_a_posting_needs_its_organization(tenant: Tenant) -> None:
+    nobody = Organization(pk=2**40)
+    with pytest.raises(IntegrityError, match="organization that is not there"):
+        post(Tenant(nobody, tenant.project, tenant.key))
+
+
+# --- What stands in for foreign keys ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("field", ["organization", "project", "api_key", "price"])
+def test_usage_names_only_who_is_there_and_together(
+    tenant: Tenant, stranger: Tenant, field: str
+) -> None:
+    """PostgreSQL refuses what ``record_usage`` would have set aside, whoever writes it."""
+    make_price()
+    record_usage([make_report(tenant)])
+    foreign = {"project": stranger.project.pk, "api_key": stranger.key.pk}
+    for other in (foreign.get(field), 2**40):
+        event = UsageEvent.objects.get()
+        event.pk, event.request_id = None, "req_other"
+        setattr(event, f"{field}_id", other)
+        if other is not None:
+            with refused("not there or not together"):
+                event.save(force_insert=True)
+    assert UsageEvent.objects.count() == 1
+
+
+@pytest.mark.usefixtures("one_row_each")
+@pytest.mark.parametrize(
+    "changed", ["amount_micros + 1", "amount_micros * 2"], ids=["unbalanced", "not the cost"]
+)
+def test_a_posting_of_usage_is_its_cost(tenant: Tenant, changed: str) -> None:
+    record_usage([make_report(tenant, model="free")])
+    event = UsageEvent.objects.get(model="free")
+    with pytest.raises(IntegrityError, match=r"sums to 2|does not post the cost"):
         execute(
-            "INSERT INTO billing_ledgerentry"
-            " (transaction_id, organization_id, account, amount_micros)"
-            " VALUES (%s, %s, 'revenue', 1)",
-            posting.pk,
+            f"""
+            WITH posting AS (
+                INSERT INTO billing_ledgertransaction
+                    (organization_id, kind, reference, usage_event_id, posted_at)
+                VALUES (%s, 'usage', %s, %s, now()) RETURNING id, organization_id
+            )
+            INSERT INTO billing_ledgerentry
+                (transaction_id, organization_id, account, amount_micros)
+            SELECT posting.id, posting.organization_id, entry.account, {changed}
+            FROM posting, billing_ledgerentry AS entry
+            """,
             tenant.organization.pk,
+            event.request_id,
+            event.pk,
         )
+
+
+@pytest.mark.usefixtures("one_row_each")
+@pytest.mark.parametrize(
+    "table", ["tenants_organization", "tenants_project", "tenants_apikey", "billing_price"]
+)
+def test_who_has_usage_is_not_deleted(tenant: Tenant, table: str) -> None:
+    ids = {
+        "tenants_organization": tenant.organization.pk,
+        "tenants_project": tenant.project.pk,
+        "tenants_apikey": tenant.key.pk,
+        "billing_price": Price.objects.get().pk,
+    }
+    for sql in (f"DELETE FROM {table} WHERE id = %s", f"UPDATE {table} SET id = -1 WHERE id = %s"):
+        with pytest.raises(IntegrityError, match=r"foreign key|append-only"):
+            execute(sql, ids[table])
+    assert ids[table] in {row[0] for row in dump(table)}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_who_gets_usage_at_this_moment_is_not_deleted() -> None:
+    """The deletion looked before the usage was committed, waits for it, and looks again."""
+    tenant = make_tenant()
+    other = connection.copy()
+    raised: list[Exception] = []
+
+    def delete() -> None:
+        try:
+            with other.cursor() as cursor:
+                cursor.execute("DELETE FROM tenants_apikey WHERE id = %s", [tenant.key.pk])
+        except IntegrityError as error:
+            raised.append(error)
+        finally:
+            other.close()
+
+    with transaction.atomic():
+        record_usage([make_report(tenant)])
+        other.inc_thread_sharing()
+        deleting = threading.Thread(target=delete)
+        deleting.start()
+        wait_until_blocked()
+    deleting.join(timeout=10)
+    assert "foreign key" in str(raised)
+    assert UsageEvent.objects.get().api_key == tenant.key
+
+
+def wait_until_blocked() -> None:
+    """Until somebody waits for a lock of this session."""
+    ours = connection.connection.info.backend_pid
+    deadline = time.monotonic() + 10
+    with connection.cursor() as cursor:
+        while time.monotonic() < deadline:
+            cursor.execute(
+                "SELECT count(*) FROM pg_locks WHERE NOT granted"
+                " AND %s = ANY (pg_blocking_pids(pid))",
+                [ours],
+            )
+            if cursor.fetchone() != (0,):
+                return
+            time.sleep(0.01)
+    pytest.fail("nobody waited")
 
 
 def test_cached_tokens_above_prompt_tokens_are_refused(tenant: Tenant) -> None:

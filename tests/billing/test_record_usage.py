@@ -9,13 +9,14 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any
+from typing import Any, get_args
 
+import msgspec
 import pytest
 from django.db import OperationalError, connection, transaction
 from django.utils import timezone
 
-from billing import actions
+from billing import intake, recording
 from billing.actions import add_price, record_usage
 from billing.models import LedgerEntry, LedgerTransaction, Price, RejectedReport, UsageEvent
 from billing.selectors import check_ledger, ledger_balance
@@ -90,7 +91,7 @@ def test_the_number_of_queries_does_not_grow_with_the_batch(
     tenant: Tenant, django_assert_max_num_queries: Any
 ) -> None:
     make_price()
-    with django_assert_max_num_queries(9):  # savepoint, 3 owners, prices, timeout, insert, keys
+    with django_assert_max_num_queries(6):  # savepoint and its end, prices, timeout, insert, keys
         assert record_usage([make_report(tenant) for _ in range(200)]) == 200
 
 
@@ -132,8 +133,8 @@ def test_each_request_has_the_price_of_its_start(tenant: Tenant) -> None:
 def test_a_model_without_price_costs_nothing_and_is_named_once(
     tenant: Tenant, caplog: pytest.LogCaptureFixture
 ) -> None:
-    actions._warn_unpriced.cache_clear()
-    with caplog.at_level(logging.WARNING, "billing.actions"):
+    recording._warn_unpriced.cache_clear()
+    with caplog.at_level(logging.WARNING, "billing.recording"):
         record_usage([make_report(tenant, model="free") for _ in range(3)])
         record_usage([make_report(tenant, model="free")])
     assert [getattr(record, "model", None) for record in caplog.records] == ["free"]
@@ -182,7 +183,7 @@ def test_poison_is_set_aside_and_blocks_nobody(
     make_price()
     poison = make_report(tenant, **changes)
     batch = [make_report(tenant), poison, make_report(tenant)]
-    with caplog.at_level(logging.ERROR, "billing.actions"):
+    with caplog.at_level(logging.ERROR, "billing.recording"):
         assert record_usage(batch) == 2
     assert "rejected" in caplog.text
     rejected = RejectedReport.objects.get()
@@ -192,6 +193,14 @@ def test_poison_is_set_aside_and_blocks_nobody(
     # Redelivered, it stays one row.
     assert record_usage(batch) == 0
     assert RejectedReport.objects.count() == 1
+
+
+def test_the_choices_are_those_of_the_rows() -> None:
+    for field in ("status", "source", "tier"):
+        (choices,) = {
+            get_args(f.type) for f in msgspec.structs.fields(intake._Bounds) if f.name == field
+        }
+        assert set(choices) == {value for value, _ in UsageEvent._meta.get_field(field).choices}
 
 
 @pytest.mark.parametrize("field", ["project", "api_key"])

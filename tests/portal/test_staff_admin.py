@@ -67,7 +67,7 @@ def populated(cast: Cast) -> Cast:
     )
     posting = LedgerTransaction.objects.create(
         organization=cast.organization,
-        kind="usage",
+        kind="credit",  # of usage, posting and entries come in one statement
         reference="req_1",
         usage_event=event,
     )
@@ -283,6 +283,9 @@ def test_a_price_is_added_and_never_altered(populated: Cast) -> None:
         "input_micros_per_million": 1,
         "cached_input_micros_per_million": 1,
         "output_micros_per_million": 1,
+        "priority_percent": "175",
+        "flex_percent": "50",
+        "batch_percent": "50",
     }
     assert client.post(admin_url(Price, "change", price.pk), form).status_code == 403
     assert client.post(admin_url(Price, "delete", price.pk), {"post": "yes"}).status_code == 403

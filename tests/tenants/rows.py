@@ -13,7 +13,7 @@ from django.apps import apps
 from django.db import connection, models
 from django.utils import timezone
 
-from billing.models import LedgerEntry
+from billing.models import LedgerEntry, LedgerTransaction
 from tenants.models import ApiKey, AuditEvent, Job, Organization, RoleAssignment
 
 ROOMS = ("tenants", "billing", "inference")
@@ -23,6 +23,8 @@ _numbers = count(1)
 SPECIAL: dict[type[models.Model], list[dict[str, Any]]] = {
     ApiKey: [{"kind": ApiKey.Kind.PROJECT, "project": ...}],
     RoleAssignment: [{"user": ...}],
+    # A posting of usage is that usage's cost, in one statement with it.
+    LedgerTransaction: [{"kind": "credit"}],
     LedgerEntry: [
         {"account": "receivable", "amount_micros": 5},
         {"account": "revenue", "amount_micros": -5},
@@ -56,21 +58,21 @@ class Tenant:
 
     def row(self, model: type[models.Model]) -> models.Model:
         if model not in self._made:
-            rows = [self._make(model, given) for given in SPECIAL.get(model, [{}])]
+            rows = [self._build(model, given) for given in SPECIAL.get(model, [{}])]
+            # Past save(), which some of these models refuse or add to; in one statement, as
+            # the sides of a posting must come.
+            model._base_manager.bulk_create(rows)
             self._made[model] = rows[0]
         return self._made[model]
 
-    def _make(self, model: type[models.Model], given: dict[str, Any]) -> models.Model:
+    def _build(self, model: type[models.Model], given: dict[str, Any]) -> models.Model:
         values = {name: value for name, value in given.items() if value is not ...}
         for field in model._meta.concrete_fields:
             is_asked_for = given.get(field.name) is ...
             is_open = field.null or field.has_default() or field.primary_key
             if field.name not in values and (is_asked_for or not is_open):
                 values[field.name] = self._value(field)
-        row = model(**values)
-        # Past save(), which some of these models refuse or add to.
-        models.Model.save_base(row, force_insert=True)
-        return row
+        return model(**values)
 
     def _value(self, field: models.Field[Any, Any]) -> Any:
         number = next(_numbers)
