@@ -6,7 +6,7 @@ set a header can use them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from inference.errors import InvalidRequest
 
@@ -22,9 +22,17 @@ class Controls:
     reads_cache: bool = True
     writes_cache: bool = True
     max_age_s: int | None = None  # of a cached answer, when read and when kept
+    # Whether the answer to a similar question will do; None: as the organization says.
+    wants_semantic: bool | None = None
 
 
 DEFAULT = Controls()
+_WORDS = {
+    b"no-cache": {"reads_cache": False},
+    b"no-store": {"writes_cache": False},
+    b"semantic": {"wants_semantic": True},
+    b"no-semantic": {"wants_semantic": False},
+}
 
 
 def controls_of(headers: list[tuple[bytes, bytes]]) -> Controls:
@@ -32,13 +40,10 @@ def controls_of(headers: list[tuple[bytes, bytes]]) -> Controls:
     found = {name: value.strip().lower() for name, value in headers if name.startswith(_PREFIX)}
     if not found:
         return DEFAULT
-    reads, writes, max_age_s = _cache(found.get(b"x-sluice-cache", b""))
-    return Controls(
+    return replace(
+        _cache(found.get(b"x-sluice-cache", b"")),
         allows_fallback=_flag(found, b"x-sluice-allow-fallback"),
         wants_explanation=_flag(found, b"x-sluice-debug") or False,
-        reads_cache=reads,
-        writes_cache=writes,
-        max_age_s=max_age_s,
     )
 
 
@@ -53,19 +58,18 @@ def _flag(found: dict[bytes, bytes], name: bytes) -> bool | None:
     raise InvalidRequest(f"The header '{name.decode()}' is true or false.", param=name.decode())
 
 
-def _cache(value: bytes) -> tuple[bool, bool, int | None]:
-    reads, writes, max_age_s = True, True, None
+def _cache(value: bytes) -> Controls:
+    asked = DEFAULT
     for part in filter(None, (part.strip() for part in value.split(b","))):
         name, _, number = part.partition(b"=")
-        if part == b"no-cache":
-            reads = False
-        elif part == b"no-store":
-            writes = False
+        if part in _WORDS:
+            asked = replace(asked, **_WORDS[part])
         elif name == b"max-age" and number.isdigit() and len(number) < 10:
-            max_age_s = min(LONGEST_AGE_S, int(number))
+            asked = replace(asked, max_age_s=min(LONGEST_AGE_S, int(number)))
         else:
             raise InvalidRequest(
-                "The header 'x-sluice-cache' holds no-cache, no-store or max-age=<seconds>.",
+                "The header 'x-sluice-cache' holds no-cache, no-store, semantic, no-semantic or "
+                "max-age=<seconds>.",
                 param="x-sluice-cache",
             )
-    return reads, writes, max_age_s
+    return asked

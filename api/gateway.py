@@ -16,6 +16,7 @@ from inference.dispatch import Dispatcher
 from inference.output_estimate import OutputEstimate
 from inference.registry import Registry
 from inference.response_cache import ResponseCache
+from inference.semantic_cache import SemanticCache
 from inference.settlement import Settlement
 from tenants.admission import Admission
 from tenants.authentication import Authenticator
@@ -52,6 +53,7 @@ class Gateway:
         self.cache = ResponseCache(self.link)
         self.dispatcher = Dispatcher(settings.REDIS_URL, self.name)
         self.dispatcher.fleet.region_of = self._region_of
+        self.semantic_cache = SemanticCache(self.link, self.dispatcher, self.registry)
         await self.registry.refresh()
         await self.pricebook.refresh()
         await self.dispatcher.start()

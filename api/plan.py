@@ -8,6 +8,7 @@ import msgspec
 
 from api.controls import DEFAULT, Controls
 from inference.registry import ModelEntry, Served
+from inference.semantic_cache import Question
 from inference.wire import Sampling
 from tenants.principal import Principal
 
@@ -24,6 +25,7 @@ class Plan(msgspec.Struct, frozen=True):
     screened_text: str = ""
     has_output_limit: bool = False  # whether the client said max_tokens
     cache_ttl_s: int = 0
+    question: Question | None = None  # may be given the answer to a similar one
     tier: str = "standard"
     controls: Controls = DEFAULT
     stands_in_for: str = ""  # the model that was asked for, if a fallback answers

@@ -49,6 +49,14 @@ CONTINUED = Counter(
 QUARANTINED = Counter("sluice_gateway_quarantined_requests", "Requests that engines died of")
 UNSETTLED = Gauge("sluice_gateway_unsettled_requests", "Settlements waiting for Redis")
 CACHE = Counter("sluice_response_cache_lookups", "Response cache look-ups", ["result"])
+SEMANTIC_CACHE = Counter(
+    "sluice_semantic_cache_lookups", "Semantic cache look-ups: hit, miss, or why none", ["result"]
+)
+SEMANTIC_CACHE_LOOKUP = LoopHistogram(
+    "sluice_semantic_cache_lookup_seconds",
+    "A semantic look-up, the question's embedding included",
+    buckets=(0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25),
+)
 BATCH_SIZE = LoopHistogram(
     "sluice_gateway_batch_size",
     "Sequences of one message",

@@ -116,7 +116,7 @@ class ResponseCache:
         except _UNAVAILABLE as error:
             log.warning("response_cache.unreadable", extra={"error": repr(error)})
             found = [None, None]
-        answer = _valid(found[0], found[1], organization, max_age_s)
+        answer = valid_answer(found[0], found[1], organization, max_age_s)
         metrics.CACHE.labels("hit" if answer else "miss").inc()
         return answer
 
@@ -159,7 +159,7 @@ class ResponseCache:
             except _UNAVAILABLE as error:
                 log.warning("response_cache.unreadable", extra={"error": repr(error)})
                 return None
-            answer = _valid(stored or None, void, organization, max_age_s)
+            answer = valid_answer(stored or None, void, organization, max_age_s)
             if answer is not None or stored or is_mine or time.monotonic() > deadline:
                 return answer
             await asyncio.sleep(POLL_S)
@@ -196,7 +196,7 @@ def _loop_time(deadline: float) -> float:
     return asyncio.get_running_loop().time() + deadline - time.monotonic()
 
 
-def _valid(
+def valid_answer(
     stored: bytes | None, void: bytes | None, organization: int, max_age_s: int | None
 ) -> CachedAnswer | None:
     """The answer, if it is one, is this organization's, and is neither void nor too old."""

@@ -29,6 +29,8 @@ def test_without_headers_of_ours_nothing_is_asked() -> None:
         ("x-sluice-cache", "max-age=60", Controls(max_age_s=60)),
         ("x-sluice-cache", "max-age=0,no-store", Controls(max_age_s=0, writes_cache=False)),
         ("x-sluice-cache", "max-age=999999999", Controls(max_age_s=LONGEST_AGE_S)),
+        ("x-sluice-cache", "semantic", Controls(wants_semantic=True)),
+        ("x-sluice-cache", "no-semantic,max-age=9", Controls(wants_semantic=False, max_age_s=9)),
         ("x-sluice-cache", "", Controls()),
         ("x-sluice-allow-fallback", "true", Controls(allows_fallback=True)),
         ("x-sluice-allow-fallback", "0", Controls(allows_fallback=False)),
