@@ -38,6 +38,7 @@ from api.http import (
     Send,
     authorization_of,
     json_response,
+    wire_of,
 )
 from api.models import handler as model_handler
 from api.plan import Plan
@@ -129,7 +130,7 @@ async def token_path(scope: Scope, receive: Receive, send: Send) -> None:
     except ClientDisconnected:
         pass
     except asyncio.CancelledError:
-        if not request.disconnected.is_set():
+        if not request.is_gone:
             raise
     finally:
         gateway.requests -= 1
@@ -175,8 +176,7 @@ async def _infer(gateway: Gateway, request: Request, prepare: Prepare, send: Sen
     call = await prepare(gateway, principal, body, request.request_id, request.started_at, controls)
     current = asyncio.current_task()
     assert current is not None
-    # Most requests end before it begins: a task for each would be their dearest part.
-    watcher = _Watcher(request, current)
+    watcher = _watch(request, current)
     try:
         async with Run(gateway, call.plan) as run:
             if call.is_stream:
@@ -186,11 +186,26 @@ async def _infer(gateway: Gateway, request: Request, prepare: Prepare, send: Sen
             await _send_whole(request, json_response(content, run.headers), send)
             return 200
     finally:
-        watcher.cancel()
+        if watcher is not None:
+            watcher.cancel()
+
+
+def _watch(request: Request, handler: asyncio.Task[None]) -> _Watcher | None:
+    """Cancel the handler when its client goes away; leaving its run aborts the engine."""
+    wire = wire_of(request.scope)
+    if wire is None:
+        return _Watcher(request, handler)
+
+    def cancel() -> None:
+        request.is_gone = True
+        handler.cancel()
+
+    wire.when_gone(cancel)
+    return None
 
 
 class _Watcher:
-    """Cancels the handler when its client goes away; leaving its run aborts the engine."""
+    """The same by ASGI alone, which must be asked: a while later, as most requests end before."""
 
     def __init__(self, request: Request, handler: asyncio.Task[None]):
         self._request = request
@@ -209,7 +224,7 @@ class _Watcher:
     async def _watch(self) -> None:
         while (await self._request.receive())["type"] != "http.disconnect":
             pass
-        self._request.disconnected.set()
+        self._request.is_gone = True
         self._handler.cancel()
 
 
@@ -355,17 +370,26 @@ async def _send_whole(request: Request, response: Response, send: Send) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
+_ACCESS = vars(logging.LogRecord(access_log.name, logging.INFO, __file__, 0, "request", None, None))
+
+
+class _AccessRecord(logging.LogRecord):
+    """A line of the access log. Its parent would walk the stack and ask for thread and process
+    to say who logs, for every request."""
+
+    def __init__(self, **fields: object):
+        now = time.time()
+        vars(self).update(_ACCESS, created=now, msecs=now % 1 * 1000, **fields)
+
+
 def _log_access(request: Request, path: str, status: int) -> None:
-    if not access_log.isEnabledFor(logging.INFO):
-        return
-    # Made by hand: a logger would walk the stack to find out who asks, for every request.
-    line = logging.LogRecord(access_log.name, logging.INFO, __file__, 0, "request", None, None)
-    vars(line).update(
-        request_id=request.request_id,
-        method=request.scope["method"],
-        path=path[:200],
-        status=status,
-        organization=request.organization,
-        duration_ms=round((time.monotonic() - request.started_at) * 1000, 1),
-    )
-    access_log.handle(line)
+    if access_log.isEnabledFor(logging.INFO):
+        line = _AccessRecord(
+            request_id=request.request_id,
+            method=request.scope["method"],
+            path=path[:200],
+            status=status,
+            organization=request.organization,
+            duration_ms=round((time.monotonic() - request.started_at) * 1000, 1),
+        )
+        access_log.handle(line)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any
+from types import CoroutineType
+from typing import Any, Protocol
 
 from django.conf import settings
 
@@ -20,6 +21,27 @@ Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
+
+# Of ``scope["extensions"]``: what the web process's own server can do beyond ASGI.
+WIRE = "sluice.wire"
+
+
+class Wire(Protocol):
+    """The connection of one request, without a task or a timer for each of its events."""
+
+    def when_gone(self, tell: Callable[[], object]) -> None:
+        """Call ``tell`` once when the client goes away before its answer has ended."""
+
+    def write_now(self, part: bytes) -> bool:
+        """Write a part of a stream that has begun. False, and nothing is written, if the
+        client is slower than the stream or gone: then it must be sent and waited for."""
+
+
+def wire_of(scope: Scope) -> Wire | None:
+    """None where another server, or a test, calls the application."""
+    wire: Wire | None = (scope.get("extensions") or {}).get(WIRE)
+    return wire
+
 
 JSON = (b"content-type", b"application/json")
 EVENT_STREAM = [
@@ -73,8 +95,7 @@ class Request:
     started_at: float = field(default_factory=time.monotonic)
     request_id: str = field(default_factory=lambda: secrets.token_hex(12))
     organization: str = ""  # public id, once known; for the access line
-    # Set when the client has gone; what runs for it is cancelled.
-    disconnected: asyncio.Event = field(default_factory=asyncio.Event)
+    is_gone: bool = False  # the client went away; what runs for it is cancelled
 
     def header(self, name: bytes) -> bytes | None:
         for key, value in self.scope["headers"]:
@@ -151,7 +172,7 @@ def _received_already(receive: Receive) -> dict[str, Any] | None:
     Most bodies come with their head, and a timeout costs more than reading one.
     """
     receiving = receive()
-    if not isinstance(receiving, Coroutine):
+    if not isinstance(receiving, CoroutineType):
         return None
     try:
         receiving.send(None)

@@ -6,6 +6,7 @@ cannot harm an engine. ``docs/api.md`` lists the numbers.
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import Annotated, Any
 
 import msgspec
@@ -88,7 +89,7 @@ def tier_name(tier: str) -> str:
 def refuse(**fields: Any) -> None:
     """Refuse, by name, parameters that exist elsewhere but are not supported here."""
     for name, value in fields.items():
-        if value not in (None, False, [], {}):
+        if value is not None and value not in (False, [], {}):
             error = InvalidRequest(
                 f"The parameter '{name}' is not supported by this server.", param=name
             )
@@ -127,7 +128,8 @@ def sampling_of(
             f"'min_tokens' must not be above the {max_tokens} tokens that can be produced.",
             param="min_tokens",
         )
-    chosen = {name: value for name in _PASSED_ON if (value := getattr(body, name)) is not None}
+    passed_on = zip(_PASSED_ON, _get_passed_on(body), strict=True)
+    chosen = {name: value for name, value in passed_on if value is not None}
     if chosen.get("top_k") == -1:
         chosen["top_k"] = 0
     vocabulary = served.renderer.vocab_size
@@ -153,6 +155,7 @@ _PASSED_ON = tuple(
     for name in Sampling.__struct_fields__
     if name in SamplingFields.__struct_fields__ and name not in {"max_tokens", "stop", "logit_bias"}
 )
+_get_passed_on = attrgetter(*_PASSED_ON)
 
 
 def _stops(stop: str | list[str] | None) -> list[str]:

@@ -15,7 +15,7 @@ class CorkedTransport:
     longer than this turn of the loop."""
 
     def __init__(self, transport: Transport, loop: AbstractEventLoop):
-        self._transport = transport
+        self.below = transport
         self._loop = loop
         self._head = b""
 
@@ -26,22 +26,22 @@ class CorkedTransport:
             self._head = data
             self._loop.call_soon(self._flush)
             return
-        self._transport.write(data)
+        self.below.write(data)
 
     def close(self) -> None:
         self._flush()
-        self._transport.close()
+        self.below.close()
 
     def uncorked(self) -> Transport:
         """The transport itself, with everything written; this one is not to be used again."""
         self._flush()
-        return self._transport
+        return self.below
 
     def _flush(self) -> None:
         if self._head:
             head, self._head = self._head, b""
-            if not self._transport.is_closing():
-                self._transport.write(head)
+            if not self.below.is_closing():
+                self.below.write(head)
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._transport, name)
+        return getattr(self.below, name)

@@ -15,7 +15,7 @@ import time
 
 import uvicorn
 
-from config.http_head import BoundedHeadProtocol
+from config.http_direct import DirectProtocol
 
 # Longer than the gateway lets requests finish (api.gateway.DRAIN_TIMEOUT_S).
 GRACE_S = 30
@@ -46,7 +46,7 @@ def server_config(host: str, port: int) -> uvicorn.Config:
         host=host,
         port=port,
         loop="uvloop",
-        http=BoundedHeadProtocol,
+        http=DirectProtocol,
         lifespan="on",
         access_log=False,
         # uvicorn would install its own handlers; Django's stay as they are.
