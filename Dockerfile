@@ -24,7 +24,8 @@ ENV PYTHONUNBUFFERED=1 \
 RUN groupadd --gid 10001 sluice \
     && useradd --uid 10001 --gid sluice --create-home sluice \
     && install -d -o sluice -g sluice /var/lib/sluice /var/lib/sluice/models \
-        /var/lib/sluice/setup /var/lib/sluice/unsettled /var/lib/sluice/exports
+        /var/lib/sluice/setup /var/lib/sluice/unsettled /var/lib/sluice/exports \
+        /var/lib/sluice/objects
 WORKDIR /app
 
 # --- What is installed: changes seldom, so it comes before the source ----------------------
@@ -33,7 +34,8 @@ FROM base AS web-packages
 ARG PIP_INDEX_URL PIP_EXTRA_INDEX_URL
 COPY pyproject.toml README.md LICENSE ./
 COPY requirements requirements
-RUN pip install -c requirements/constraints.txt .
+# With the client of S3: where models and files of customers lie is a setting.
+RUN pip install -c requirements/constraints.txt ".[s3]"
 
 FROM web-packages AS cpu-packages
 ARG PIP_INDEX_URL PIP_EXTRA_INDEX_URL

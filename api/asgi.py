@@ -20,12 +20,14 @@ from django.conf import settings
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from redis.exceptions import RedisError
 
-from api import sse
+from api import resources, sse
+from api.batches import handler as batch_handler
 from api.chat_completions import handler as chat_handler
 from api.completions import handler as completion_handler
 from api.controls import DEFAULT, Controls, controls_of
 from api.embeddings import handler as embedding_handler
 from api.errors import INTERNAL, ApiError, api_error
+from api.files import handler as file_handler
 from api.gateway import Gateway, current_gateway
 from api.http import (
     EVENT_STREAM,
@@ -96,6 +98,12 @@ SCOPES = {
     "/v1/embeddings": "inference.embeddings",
     "/v1/models": "models.read",
 }
+# By the path's first part; each route has a scope of its own.
+RESOURCES: dict[str, list[resources.Route]] = {
+    "files": file_handler.ROUTES,
+    "batches": batch_handler.ROUTES,
+    "uploads": file_handler.UPLOAD_ROUTES,
+}
 # OpenAI's clients ask for the roles of a project beside the organization.
 MANAGEMENT_PATHS = ("/v1/organization", "/v1/projects")
 
@@ -151,6 +159,8 @@ async def _answer(gateway: Gateway, request: Request, path: str, send: Send) -> 
     except Exception:
         log.exception("request.failed", extra={"request_id": request.request_id, "path": path})
         response = _error_response(INTERNAL)
+    if response.stream is not None:
+        return await _send_stream(request, response, send)
     await _send_whole(request, response, send)
     return response.status
 
@@ -294,7 +304,25 @@ async def _plain(gateway: Gateway, request: Request, path: str) -> Response:
             return json_response(model_handler.list_models(gateway, principal))
         name = path.removeprefix("/v1/models/")
         return json_response(model_handler.get_model(gateway, principal, name))
+    routes = RESOURCES.get(path.removeprefix("/v1/").partition("/")[0])
+    if routes is not None:
+        return await _resource(gateway, request, path, routes)
     raise UnknownPath(f"Unknown request URL: {request.scope['method']} {path[:200]}.")
+
+
+async def _resource(
+    gateway: Gateway, request: Request, path: str, routes: list[resources.Route]
+) -> Response:
+    method = request.scope["method"]
+    found, methods = resources.find_route(routes, method, path)
+    if not methods:
+        raise UnknownPath(f"Unknown request URL: {method} {path[:200]}.")
+    if found is None:
+        raise MethodNotAllowed(f"Use {' or '.join(methods)} for {path[:200]}.")
+    principal = await _caller(gateway, request)
+    if gateway.is_draining:
+        raise NoReplica("This server is at its capacity. Try again shortly.")
+    return await resources.answer(request, principal, found)
 
 
 async def _service(gateway: Gateway, request: Request, path: str) -> Response:
@@ -368,6 +396,22 @@ async def _send_whole(request: Request, response: Response, send: Send) -> None:
     await _send_head(request, response.status, headers, send)
     body = b"" if request.scope["method"] == "HEAD" else response.body
     await send({"type": "http.response.body", "body": body})
+
+
+async def _send_stream(request: Request, response: Response, send: Send) -> int:
+    """A file in pieces; nothing more is read of it once its client is gone."""
+    assert response.stream is not None
+    current = asyncio.current_task()
+    assert current is not None
+    watcher = _Watcher(request, current)
+    try:
+        await _send_head(request, response.status, response.headers, send)
+        async for piece in response.stream:
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+    finally:
+        watcher.cancel()
+    return response.status
 
 
 _ACCESS = vars(logging.LogRecord(access_log.name, logging.INFO, __file__, 0, "request", None, None))

@@ -118,7 +118,7 @@ class Request:
         declared = self.header(b"content-length")
         if declared is not None and declared.isdigit() and int(declared) > settings.MAX_BODY_BYTES:
             raise _too_large()
-        message = await self._next_part()
+        message = await self.next_part()
         body = message.get("body", b"")
         if message.get("more_body"):
             body = await self._rest(body)
@@ -130,7 +130,7 @@ class Request:
         parts, size = [first], len(first)
         deadline = time.monotonic() + settings.BODY_TIMEOUT_S
         while True:
-            message = await self._next_part(deadline - time.monotonic())
+            message = await self.next_part(deadline - time.monotonic())
             parts.append(message.get("body", b""))
             size += len(parts[-1])
             if size > settings.MAX_BODY_BYTES:
@@ -138,7 +138,8 @@ class Request:
             if not message.get("more_body"):
                 return b"".join(parts)
 
-    async def _next_part(self, timeout_s: float | None = None) -> dict[str, Any]:
+    async def next_part(self, timeout_s: float | None = None) -> dict[str, Any]:
+        """The next message of the body; raises ClientDisconnected."""
         message = _received_already(self.receive) or await self._received_in_time(timeout_s)
         if message["type"] == "http.disconnect":
             raise ClientDisconnected
@@ -149,7 +150,7 @@ class Request:
             async with asyncio.timeout(settings.BODY_TIMEOUT_S if timeout_s is None else timeout_s):
                 return await self.receive()
         except TimeoutError:
-            raise _slow_body() from None
+            raise slow_body() from None
 
 
 @dataclass
@@ -187,7 +188,7 @@ def _too_large() -> BodyTooLarge:
     return BodyTooLarge(f"The request's body is larger than {settings.MAX_BODY_BYTES} bytes.")
 
 
-def _slow_body() -> RequestTimedOut:
+def slow_body() -> RequestTimedOut:
     error = RequestTimedOut("The request's body did not arrive in time.")
     error.status, error.kind = 408, "invalid_request_error"
     return error

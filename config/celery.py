@@ -98,6 +98,16 @@ def _configure() -> None:
                 "schedule": 600.0,
                 "options": {"expires": 600},
             },
+            "expire-batches": {
+                "task": "batches.expire",
+                "schedule": 10.0,
+                "options": {"expires": 10},
+            },
+            "sweep-files": {
+                "task": "files.sweep",
+                "schedule": 60.0,
+                "options": {"expires": 60},
+            },
             "warn-expiring-keys": {
                 "task": "tenants.warn_expiring_keys",
                 "schedule": 900.0,
@@ -126,7 +136,11 @@ def _wire() -> None:
         from workers.jobs.bootstep import JobStep
 
         app.steps["worker"] |= {ProbeStep, JobStep}
-        app.conf.imports = ["workers.control.tasks", "workers.jobs.tasks"]
+        app.conf.imports = [
+            "workers.control.tasks",
+            "workers.jobs.tasks",
+            "workers.batches.tasks",
+        ]
 
 
 _configure()

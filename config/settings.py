@@ -265,6 +265,43 @@ HOLD_EXPIRY_S = env.number(
     doc="Age at which a hold that nobody settled is reconciled; above REQUEST_TIMEOUT_S.",
 )
 
+# --- Files and batches -------------------------------------------------------------------
+
+OBJECT_STORE = env.text(
+    "OBJECT_STORE",
+    str(STATE_DIR / "objects"),
+    owner="inference",
+    doc="Where files of clients lie: a folder that all processes share, or s3://bucket/prefix"
+    " (the `s3` extra; credentials as for the AWS SDK).",
+)
+MAX_FILE_BYTES = env.integer(
+    "MAX_FILE_BYTES",
+    200 * 1024 * 1024,
+    owner="inference",
+    doc="Largest file that a client may upload.",
+    minimum=1024,
+)
+MAX_BATCH_LINES = env.integer(
+    "MAX_BATCH_LINES", 50_000, owner="inference", doc="Most requests of one batch.", minimum=1
+)
+UPLOAD_TIMEOUT_S = env.number(
+    "UPLOAD_TIMEOUT_S", 600.0, owner="api", doc="Seconds a client has to send a file."
+)
+MAX_UPLOADS = env.integer(
+    "MAX_UPLOADS",
+    16,
+    owner="api",
+    doc="Files that one web process receives at once; each holds up to 16 MiB of memory.",
+    minimum=1,
+)
+BATCH_MAX_IN_FLIGHT = env.integer(
+    "BATCH_MAX_IN_FLIGHT",
+    512,
+    owner="api",
+    doc="Most requests of batches that one batch process has at the replicas of a model.",
+    minimum=1,
+)
+
 # --- Durable jobs ------------------------------------------------------------------------
 
 JOBS_AT_ONCE = env.integer(

@@ -134,6 +134,10 @@ async def _settle(
     if note is None:  # nobody to bill, but the limits must not stay taken
         await admission.settle(hold.request_id, used_tokens=0, cost_micros=0, report=b"")
         return
+    if note.tier == "batch":
+        # A line is billed with its result or not at all (inference.batches.commit).
+        await admission.settle(hold.request_id, used_tokens=0, cost_micros=0, report=b"")
+        return
     report = _report(hold.request_id, note, used)
     tokens = report.prompt_tokens + report.completion_tokens
     await admission.settle(

@@ -246,3 +246,8 @@ class Replica(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+# Tables of the room's other parts, where Django looks for them.
+from inference.batches.models import Batch, BatchLine  # noqa: E402, F401
+from inference.files.models import File  # noqa: E402, F401

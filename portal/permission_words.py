@@ -50,6 +50,10 @@ SCOPES: tuple[Word, ...] = (
     Word("inference.completions", "Completions", "Text completions."),
     Word("inference.embeddings", "Embeddings", ""),
     Word("models.read", "List models", ""),
+    Word("files.read", "Read files", "Lists and contents of a project's files."),
+    Word("files.write", "Write files", "Upload and delete them."),
+    Word("batches.read", "See batches", "Their progress and counts."),
+    Word("batches.write", "Run batches", "Make and cancel them."),
 )
 SCOPE_LABELS = {word.name: word.label for word in SCOPES}
 PERMISSION_LABELS = {word.name: word.label for words in PERMISSIONS.values() for word in words}

@@ -57,5 +57,14 @@ OF_PROJECT_ROLE: dict[str, frozenset[str]] = {
 
 # What keys that infer may be held to; a key without scopes may do all of these.
 KEY_SCOPES = frozenset(
-    {"models.read", "inference.chat", "inference.completions", "inference.embeddings"}
+    {
+        "models.read",
+        "inference.chat",
+        "inference.completions",
+        "inference.embeddings",
+        "files.read",
+        "files.write",
+        "batches.read",
+        "batches.write",
+    }
 )

@@ -19,6 +19,8 @@ class PlanTerms:
     concurrent_requests: int | None = None
     monthly_tokens: int | None = None
     monthly_budget_micros: int | None = None
+    stored_bytes: int | None = None
+    batch_tokens: int | None = None
     fair_share_weight: int = 1
     is_default: bool = False
     allows_custom_limits: bool = False
@@ -36,6 +38,8 @@ DEFAULT_PLANS = (
         tokens_per_day=100_000,
         concurrent_requests=2,
         monthly_tokens=1_000_000,
+        stored_bytes=1 << 30,
+        batch_tokens=200_000,
     ),
     PlanTerms(
         slug="pay-as-you-go",
@@ -43,6 +47,8 @@ DEFAULT_PLANS = (
         requests_per_minute=6_000,
         tokens_per_minute=2_000_000,
         concurrent_requests=256,
+        stored_bytes=100 << 30,
+        batch_tokens=100_000_000,
         fair_share_weight=4,
         is_default=True,
         allows_priority=True,  # at its own price, as at OpenAI
@@ -53,6 +59,8 @@ DEFAULT_PLANS = (
         requests_per_minute=60_000,
         tokens_per_minute=20_000_000,
         concurrent_requests=2_048,
+        stored_bytes=1 << 40,
+        batch_tokens=5_000_000_000,
         fair_share_weight=16,
         allows_custom_limits=True,
         allows_priority=True,

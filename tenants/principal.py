@@ -55,6 +55,7 @@ class Principal:
     allowed_models: tuple[frozenset[str], ...] = ()
     denied_models: frozenset[str] = frozenset()
     allows_priority: bool = False  # the plan has the service tier "priority"
+    tier: str | None = None  # of every request, whatever it asks for
     semantic_cache: str = "off"  # Organization.semantic_cache and its two terms
     semantic_cache_ttl_s: int = 0
     semantic_cache_threshold: float | None = None

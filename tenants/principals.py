@@ -75,6 +75,16 @@ def get_principal(lookup: str, digest: bytes) -> Principal | None:
         connection.close()  # back to the pool: this thread has no request to end it
 
 
+def get_key_principal(api_key: int) -> Principal | None:
+    """The principal in whose name something runs that the key (by primary key) began before;
+    None if the key does not live any more. In a scope that sees the key."""
+    found = ApiKey.objects.filter(pk=api_key, revoked_at=None).only(*_PRESENTED).first()
+    if found is None or not found.is_live:
+        return None
+    with scope.for_organization(found.organization_id):
+        return _principal_of(found, found.lookup)
+
+
 def is_right(key: ApiKey | None, lookup: str, digest: bytes) -> bool:
     """Whether ``key``, found by ``lookup``, is live and has this digest.
 

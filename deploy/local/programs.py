@@ -67,7 +67,7 @@ def plan_processes(
     web = with_logins(environment, WEB_LOGINS)
     gateways = ["web", *(f"web-{number}" for number in range(2, choices.web_processes + 1))]
     return [
-        [_web(state_dir, name, choices, web) for name in gateways],
+        [*(_web(state_dir, name, choices, web) for name in gateways), _batch(state_dir, worker)],
         [_replica(state_dir, name, deployment, worker) for name, deployment in replicas],
         [ProcessSpec("beat", (*_CELERY, "beat", "--pidfile="), worker, 10)],
         [_control(state_dir, worker)],
@@ -105,6 +105,13 @@ def _web(
     own = files.remembered_port(state_dir, name)
     listens_on = ((LOOPBACK, choices.port), (LOOPBACK, own))
     return ProcessSpec(name, command, environment, WEB_GRACE_S + 5, listens_on)
+
+
+def _batch(state_dir: Path, environment: Mapping[str, str]) -> ProcessSpec:
+    """A gateway as well, which nobody calls: it runs the lines of batches."""
+    metrics = {"WORKER_METRICS_PORT": str(files.remembered_port(state_dir, "batch"))}
+    command = (sys.executable, "-m", "config.batch")
+    return ProcessSpec("batch", command, {**environment, **metrics}, stop_timeout_s=45)
 
 
 def _replica(

@@ -38,6 +38,8 @@ class PlanAdmin(AuditedAdmin):
             {
                 "fields": (
                     "fair_share_weight",
+                    "stored_bytes",
+                    "batch_tokens",
                     "allows_custom_limits",
                     "allows_priority",
                     "allows_dedicated_capacity",

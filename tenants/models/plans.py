@@ -21,6 +21,14 @@ class Plan(LimitFields):
     allows_custom_limits = models.BooleanField(
         default=False, help_text="Organizations may have limits of their own in place of these."
     )
+    stored_bytes = models.PositiveBigIntegerField(
+        null=True, blank=True, help_text="Bytes of files that an organization may store."
+    )
+    batch_tokens = models.PositiveBigIntegerField(
+        null=True,
+        blank=True,
+        help_text="Prompt tokens of one model that an organization's batches may have in line.",
+    )
     allows_priority = models.BooleanField(
         default=False,
         db_default=False,

@@ -119,7 +119,7 @@ def test_processes_stop_from_the_client_inwards(tmp_path: Path) -> None:
     choices = programs.Choices(port=8100, chat_replicas=2)
     groups = programs.plan_processes(tmp_path, choices, {"ENGINE": "simulated"})
     names = [[spec.name for spec in group] for group in groups]
-    assert names == [["web"], ["chat-1", "chat-2", "embed-1"], ["beat"], ["control"]]
+    assert names == [["web", "batch"], ["chat-1", "chat-2", "embed-1"], ["beat"], ["control"]]
     chat = groups[1][1]
     assert chat.environment["REPLICA_ID"] == "chat-2"
     assert chat.environment["REPLICA_DEPLOYMENT"] == "smollm2-135m-instruct"

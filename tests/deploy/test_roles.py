@@ -264,6 +264,7 @@ def test_no_process_that_serves_has_the_owners_login(tmp_path: Path) -> None:
         "web": {"DATABASE_WEB_URL", *staff},
         "chat-1": staff,
         "embed-1": staff,
+        "batch": staff,
         "beat": staff,
         "control": staff,
     }

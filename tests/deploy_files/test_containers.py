@@ -38,7 +38,7 @@ def command_of(service: dict[str, Any]) -> list[str]:
 
 def test_services_are_those_that_the_documents_name() -> None:
     assert set(SERVICES) == {
-        "postgres", "redis", "setup", "web", "control", "beat", "chat", "embed", "chat-gpu"
+        "postgres", "redis", "setup", "web", "control", "batch", "beat", "chat", "embed", "chat-gpu"
     }  # fmt: skip
     page = (ROOT / "docs" / "rooms" / "deploy.md").read_text()
     for name in SERVICES:
@@ -123,6 +123,7 @@ def test_processes_run_as_on_one_machine(tmp_path: Path) -> None:
     web[web.index("--host") + 1] = "0.0.0.0"
     assert command_of(OURS["web"])[1:] == web
     assert command_of(OURS["control"])[1:] == local["control"]
+    assert command_of(OURS["batch"])[1:] == local["batch"]
     assert command_of(OURS["beat"])[1:] == local["beat"]
     assert list(replica.worker_command("chat-1"))[1:] == local["chat-1"]
 
@@ -154,7 +155,7 @@ def test_setup_migrates_first_and_makes_a_demo_only_when_asked() -> None:
 
 def test_slim_image_installs_no_engine() -> None:
     installed = " ".join(line for line in containers.ancestry("web") if "pip install" in line)
-    assert "requirements/constraints.txt ." in installed
+    assert 'requirements/constraints.txt ".[s3]"' in installed
     for word in ("torch", "vllm", "TORCH", "VLLM", "[cpu]", "[gpu]", "apt-get"):
         assert word not in installed, word
     assert list(containers.stages())[-1] == "web", "a build without --target makes the slim image"

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 from billing.exports import USAGE_EXPORT
+from inference.batches import BATCH_OUTPUT, BATCH_VALIDATION
 from tenants.exports import AUDIT_EXPORT
 from tenants.key_expiry import KEY_EXPIRY_MAIL
 from tenants.mail import INVITATION_MAIL
-from workers.jobs.kinds import audit_export, invitation_mail, key_expiry_mail, usage_export
+from workers.jobs.kinds import (
+    audit_export,
+    batch_output,
+    batch_validation,
+    invitation_mail,
+    key_expiry_mail,
+    usage_export,
+)
 from workers.jobs.perform import Kind
 
 KINDS: dict[str, Kind] = {
     AUDIT_EXPORT: audit_export.KIND,
+    BATCH_OUTPUT: batch_output.KIND,
+    BATCH_VALIDATION: batch_validation.KIND,
     INVITATION_MAIL: invitation_mail.KIND,
     KEY_EXPIRY_MAIL: key_expiry_mail.KIND,
     USAGE_EXPORT: usage_export.KIND,

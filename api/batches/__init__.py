@@ -1,0 +1,1 @@
+"""``/v1/batches``, and the process that runs their lines (``executor``)."""

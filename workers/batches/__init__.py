@@ -1,0 +1,1 @@
+"""What beat does for files and batches."""
