@@ -53,6 +53,7 @@ class Gateway:
         self.cache = ResponseCache(self.link)
         self.dispatcher = Dispatcher(settings.REDIS_URL, self.name)
         self.dispatcher.fleet.region_of = self._region_of
+        self.dispatcher.on_redis_lost = self.settlement.deliver_again
         self.semantic_cache = SemanticCache(self.link, self.dispatcher, self.registry)
         await self.registry.refresh()
         await self.pricebook.refresh()

@@ -2,8 +2,9 @@
 
 One attempt is made at once. When Redis does not answer, the settlement waits in
 memory and is tried again; what a stopping process could not deliver it leaves in
-a file that the next gateway on this machine picks up. The ledger counts a
-request id once, so delivering twice is harmless.
+a file that the next gateway on this machine picks up. What was delivered lately is
+kept, in case Redis loses it before the ledger has it. The ledger counts a request id
+once, so delivering twice is harmless.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import asyncio
 import logging
 import os
 import random
+import time
 from collections import deque
 from pathlib import Path
 
@@ -30,6 +32,9 @@ log = logging.getLogger(__name__)
 PATIENCE_S = 0.5
 RETRY_S = (0.1, 5.0)
 MOST_WAITING = 200_000
+# The control worker takes reports from Redis every second; this outlasts its restart.
+KEPT_S = 30.0
+MOST_KEPT = 100_000
 
 
 class Settlement:
@@ -39,6 +44,7 @@ class Settlement:
         self._admission = admission
         self._pricebook = pricebook
         self._waiting: deque[UsageReport] = deque()
+        self._delivered: deque[tuple[float, UsageReport]] = deque(maxlen=MOST_KEPT)
         self._wake = asyncio.Event()
         self._has_saved = False
         self._folder = Path(settings.STATE_DIR) / "unsettled"
@@ -84,6 +90,15 @@ class Settlement:
                 self._has_saved = False
                 self._load_saved()
 
+    def deliver_again(self) -> None:
+        """Redis lost its data, and with it reports that nobody had recorded yet."""
+        horizon = time.monotonic() - KEPT_S
+        again = [report for at, report in self._delivered if at >= horizon]
+        self._delivered.clear()
+        log.warning("settlement.delivered_again", extra={"reports": len(again)})
+        for report in again:
+            self._queue(report)
+
     async def stop(self) -> None:
         """Call when no request is left and ``run`` is cancelled."""
         while self._waiting:
@@ -103,6 +118,7 @@ class Settlement:
             cost_micros=self._pricebook.cost_micros(report),
             report=encode_report(report),
         )
+        self._keep(report)
         if used and not is_settled:
             # Redis lost the hold, or this is a second delivery. Only the first is a reason to
             # read sums anew, but which it is nobody can say, and reading them harms nothing.
@@ -112,6 +128,12 @@ class Settlement:
                 api_key=report.api_key,
                 model=report.model,
             )
+
+    def _keep(self, report: UsageReport) -> None:
+        now, kept = time.monotonic(), self._delivered
+        kept.append((now, report))
+        while kept[0][0] < now - KEPT_S:
+            kept.popleft()
 
     def _queue(self, report: UsageReport) -> None:
         if len(self._waiting) >= MOST_WAITING:

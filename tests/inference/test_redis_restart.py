@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import secrets
-import shutil
-import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -15,47 +12,26 @@ import redis.asyncio
 from django.conf import settings as django_settings
 
 from config.celery import app
-from deploy.local import valkey as embedded
-from deploy.local.processes import is_alive
 from inference.dispatch import Dispatcher
 from inference.wire import mailbox_of
+from tests.harness.own_valkey import OwnValkey
 from tests.inference.callers import eventually, knows, make_job, read_ids, read_to_end
 from tests.inference.peer import Peer, tokens
-
-
-class Own:
-    """A Valkey of this test's own, that may die."""
-
-    def __init__(self, folder: Path):
-        self.folder = folder
-        self.url = embedded.start(folder)
-
-    def kill(self) -> None:
-        pid = embedded.pid(self.folder)
-        assert pid is not None
-        os.kill(pid, signal.SIGKILL)
-        while is_alive(pid):
-            pass
-        for each in (self.folder / "valkey").glob("appendonlydir*"):
-            shutil.rmtree(each)
-
-    def restart(self) -> None:
-        embedded.start(self.folder, may_move=False)
 
 
 @pytest.fixture
 async def own(
     tmp_path: Path, settings: object, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Own]:
-    own = await asyncio.to_thread(Own, tmp_path)
+) -> AsyncIterator[OwnValkey]:
+    own = await asyncio.to_thread(OwnValkey, tmp_path)
     settings.REDIS_URL = settings.CELERY_BROKER = own.url  # type: ignore[attr-defined]
     monkeypatch.setitem(app.conf, "broker_url", own.url)
     yield own
-    await asyncio.to_thread(embedded.stop, tmp_path)
+    await asyncio.to_thread(own.stop)
 
 
 @pytest.fixture
-async def gateway(own: Own) -> AsyncIterator[Dispatcher]:
+async def gateway(own: OwnValkey) -> AsyncIterator[Dispatcher]:
     dispatcher = Dispatcher(own.url, secrets.token_hex(4))
     await dispatcher.start()
     yield dispatcher
@@ -63,8 +39,10 @@ async def gateway(own: Own) -> AsyncIterator[Dispatcher]:
 
 
 async def test_a_redis_that_comes_back_empty_loses_no_request(
-    own: Own, gateway: Dispatcher
+    own: OwnValkey, gateway: Dispatcher
 ) -> None:
+    lost: list[bool] = []
+    gateway.on_redis_lost = lambda: lost.append(True)
     client = redis.asyncio.from_url(own.url)
     async with Peer(client, "chat-1") as before:
         await knows(gateway, "chat-1")
@@ -96,3 +74,4 @@ async def test_a_redis_that_comes_back_empty_loses_no_request(
         assert (await read_to_end(fresh)).ids == [8]
     await client.aclose()
     assert gateway.in_flight == 0
+    assert lost == [True], "whoever settles hears of it, once"

@@ -148,8 +148,8 @@ async def test_what_a_stopping_gateway_cannot_deliver_the_next_one_does(
     assert saved.stat().st_mode & 0o777 == 0o600  # it tells who used what
 
     await proxy.mend()
-    async with running(admission, "second"):
-        await eventually(lambda: len(reported(valkey)) == 5, 20)
+    async with running(admission, "second") as second:
+        await eventually(lambda: len(reported(valkey)) == 5 and not second._waiting, 20)
     assert reported(valkey) == {f"req-{number}": 1 for number in range(5)}
     assert list(files(state_dir)) == []
 
@@ -172,8 +172,10 @@ async def test_of_two_gateways_that_start_one_takes_the_file(
     for number in range(10):
         dead._queue(report(number))
     dead._save()
-    async with running(admission, "one"), running(admission, "two"):
+    async with running(admission, "one") as one, running(admission, "two") as two:
         await eventually(lambda: len(reported(valkey)) == 10)
+        # One that is cancelled with a report under way delivers it again, as it may.
+        await eventually(lambda: not one._waiting and not two._waiting)
 
     assert set(reported(valkey).values()) == {1}
 
@@ -245,3 +247,24 @@ async def test_a_request_whose_hold_redis_lost_makes_sums_be_read_anew(
         assert state_of(valkey).micros == -1  # unknown, until the next request asks
         await admit(admission, 3)
         assert (state_of(valkey).micros, state_of(valkey).micros_held) == (0, 100)
+
+
+async def test_what_redis_loses_before_the_ledger_has_it_is_delivered_again(
+    admission: Admission, valkey: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And only what is so recent that the ledger may not have it."""
+    async with running(admission) as settlement:
+        await settlement.settle(await admit(admission, 1))
+        monkeypatch.setattr(settlements, "KEPT_S", 0.2)
+        await asyncio.sleep(0.25)
+        for number in (2, 3):
+            await settlement.settle(await admit(admission, number))
+        valkey.flushdb()
+        assert reported(valkey) == {}
+        settlement.deliver_again()
+        await eventually(lambda: len(reported(valkey)) == 2)
+        assert reported(valkey) == {"req-2": 1, "req-3": 1}
+
+        valkey.flushdb()  # twice in a row loses nothing either
+        settlement.deliver_again()
+        await eventually(lambda: len(reported(valkey)) == 2)

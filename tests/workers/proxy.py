@@ -1,23 +1,28 @@
-"""A TCP proxy in front of Redis that a test can cut: to the client, Redis goes away."""
+"""A TCP proxy in front of Redis that a test can cut: to all clients, or to some, Redis goes away."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from urllib.parse import urlsplit, urlunsplit
 
 
+def _nobody(port: int) -> bool:
+    return False
+
+
 class Proxy:
-    """``url`` is Redis's through the proxy; ``cut``, ``hang`` and ``mend`` at will."""
+    """``url`` is Redis's through the proxy; ``cut``, ``hang``, ``bar`` and ``mend`` at will."""
 
     def __init__(self, url: str):
         self._there = urlsplit(url)
         self._writers: set[asyncio.StreamWriter] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], int] = {}  # with their client's port
         self._server: asyncio.Server | None = None
         self._port = 0
         self._is_hanging = False
+        self._is_barred: Callable[[int], bool] = _nobody
 
     @property
     def url(self) -> str:
@@ -41,6 +46,13 @@ class Proxy:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._writers.clear()
 
+    def bar(self, is_barred: Callable[[int], bool] = _nobody) -> None:
+        """Drop the connections of clients with these ports, and refuse theirs from now on."""
+        self._is_barred = is_barred
+        for task, port in list(self._tasks.items()):
+            if is_barred(port):
+                task.cancel()
+
     def hang(self) -> None:
         """Take what comes and pass nothing on, until the next ``cut``."""
         self._is_hanging = True
@@ -53,10 +65,13 @@ class Proxy:
         writer.close()
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
+        task, port = asyncio.current_task(), writer.get_extra_info("peername")[1]
         assert task is not None
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        if self._is_barred(port):
+            writer.transport.abort()
+            return
+        self._tasks[task] = port
+        task.add_done_callback(self._tasks.pop)
         ends = {writer}
         try:
             far_reader, far_writer = await asyncio.open_connection(
