@@ -1,0 +1,1 @@
+"""Faults under load, and what clients must have seen all the same: ``python -m tests.chaos``."""
