@@ -7,6 +7,7 @@ from django.contrib import admin
 from django.http import HttpRequest
 from django.template.response import TemplateResponse
 from django.utils import timezone
+from redis.exceptions import RedisError
 from unfold.admin import TabularInline
 from unfold.decorators import action, display
 
@@ -139,12 +140,12 @@ class ReplicaPage(ReadOnlyAdmin):
 
     @action(description="Live dispatch", url_path="dispatch", permissions=["view"])
     def live_dispatch(self, request: HttpRequest) -> TemplateResponse:
-        """Batches and routing decisions of the process that answers this page."""
-        context = {
-            **self.admin_site.each_context(request),
-            "title": "Live dispatch",
-            "views": get_live_views(),
-        }
+        """Batches and routing decisions of every gateway, as of the last second."""
+        context = {**self.admin_site.each_context(request), "title": "Live dispatch"}
+        try:
+            context["views"] = get_live_views()
+        except RedisError:
+            context["is_unreadable"] = True
         return TemplateResponse(request, "admin/inference/dispatch.html", context)
 
     @display(

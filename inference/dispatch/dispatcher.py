@@ -11,7 +11,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import msgspec
 from django.conf import settings
@@ -75,7 +75,6 @@ class Dispatcher:
         self._parked: dict[str, Sequence] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._announcing: set[asyncio.Task[None]] = set()
-        self.on_redis_lost: Callable[[], None] = lambda: None  # its data, not the way to it
 
     async def start(self) -> None:
         sender = make_sender(self._link)
@@ -86,11 +85,10 @@ class Dispatcher:
             asyncio.create_task(self._mailbox.keep_for_ever()),
             asyncio.create_task(self.fleet.run()),
             asyncio.create_task(self._supervise()),
+            asyncio.create_task(live.publish_for_ever(self, self._link)),
         ]
-        live.enlist(self)
 
     async def stop(self) -> None:
-        live.delist(self)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -360,7 +358,6 @@ class Dispatcher:
 
     def _redis_lost_data(self) -> None:
         """Queues and mailbox are gone: what does not move now never will."""
-        self.on_redis_lost()
         stood = {
             request_id: (sequence.attempt, len(sequence.output_ids))
             for request_id, sequence in self._sequences.items()

@@ -1,16 +1,19 @@
-"""The staff page of what this process's dispatcher does."""
+"""The staff page of what every gateway's dispatcher does."""
 
 from __future__ import annotations
 
+import asyncio
+import time
 from pathlib import Path
 
 import pytest
+import redis
 import redis.asyncio
 from django.conf import settings
 from django.test import Client
 from django.urls import reverse
 
-from inference.dispatch import Dispatcher
+from inference.dispatch import Dispatcher, live
 from tests.cast import Cast, build_cast
 from tests.inference.callers import knows, make_job
 from tests.inference.peer import Peer
@@ -42,17 +45,49 @@ async def test_staff_see_batches_decisions_and_scores(
         job = make_job()
         dispatcher.submit(job)
         await peer.take()
-        status, page = await in_thread(read, "staff")
+        other = Dispatcher(settings.REDIS_URL, "another")
+        await other.start()
+        try:
+            await said(client, dispatcher, job.request_id)
+            await said(client, other, "another")
+            status, page = await in_thread(read, "staff")
+        finally:
+            await other.stop()
 
     assert status == 200
-    for shown in (dispatcher.gateway, job.request_id, "scored", "chat-1", "latency", "empty"):
+    for shown in (
+        "Gateway another",
+        dispatcher.gateway,
+        job.request_id,
+        "scored",
+        "chat-1",
+        "latency",
+        "empty",
+    ):
         assert shown in page, shown
 
 
+async def said(client: redis.asyncio.Redis, dispatcher: Dispatcher, what: str) -> None:
+    """Wait until a gateway's own words hold ``what``."""
+    deadline = time.monotonic() + 10
+    while what.encode() not in (await client.get(live.key_of(dispatcher.gateway)) or b""):
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.05)
+
+
 @pytest.mark.django_db
-def test_without_a_dispatcher_it_says_so() -> None:
+def test_without_a_gateway_it_says_so(valkey: redis.Redis) -> None:
+    valkey.zadd(live.GATEWAYS, {"stopped": time.time(), "of-another-release": time.time()})
+    valkey.set(live.key_of("of-another-release"), b"\x01")
     status, page = read("staff")
-    assert status == 200 and "No gateway runs in this process." in page
+    assert status == 200 and "No gateway says anything." in page
+
+
+@pytest.mark.django_db
+def test_without_redis_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(settings, "REDIS_URL", "redis://127.0.0.1:1/0")
+    status, page = read("staff")
+    assert status == 200 and "Redis does not answer" in page
 
 
 @pytest.mark.django_db
