@@ -11,7 +11,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import msgspec
 from django.conf import settings
@@ -75,6 +75,7 @@ class Dispatcher:
         self._parked: dict[str, Sequence] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._announcing: set[asyncio.Task[None]] = set()
+        self.on_redis_lost: Callable[[], None] = lambda: None  # its data, not the way to it
 
     async def start(self) -> None:
         sender = make_sender(self._link)
@@ -358,6 +359,7 @@ class Dispatcher:
 
     def _redis_lost_data(self) -> None:
         """Queues and mailbox are gone: what does not move now never will."""
+        self.on_redis_lost()
         stood = {
             request_id: (sequence.attempt, len(sequence.output_ids))
             for request_id, sequence in self._sequences.items()
