@@ -51,7 +51,6 @@ DEFAULT_PLANS = (
         batch_tokens=100_000_000,
         fair_share_weight=4,
         is_default=True,
-        allows_priority=True,  # at its own price, as at OpenAI
     ),
     PlanTerms(
         slug="enterprise",

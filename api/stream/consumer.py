@@ -2,7 +2,8 @@
 
 Client to server, JSON text frames::
 
-    {"type": "request", "id": "a", "endpoint": "/v1/chat/completions", "body": {…}}
+    {"type": "request", "id": "a", "endpoint": "/v1/chat/completions", "body": {…},
+     "headers": {"x-sluice-cache": "no-cache"}}       headers: ours, as by HTTP; may be absent
     {"type": "cancel", "id": "a"}
 
 Server to client, each with the client's ``id``::
@@ -10,7 +11,8 @@ Server to client, each with the client's ``id``::
     {"type": "chunk", "id": "a", "data": {…}}      body.stream is true: OpenAI chunks
     {"type": "response", "id": "a", "data": {…}}   otherwise: the whole object
     {"type": "error", "id": "a", "error": {…}}     OpenAI's error object
-    {"type": "done", "id": "a", "request_id": "…"} always the last of a request
+    {"type": "done", "id": "a", "request_id": "…"} always the last of a request; it has
+                                                   "headers" if it ran: limits, cache, model
 
 The key comes in the handshake's Authorization header and is checked again for
 every request, so that a revoked key stops within a second on open sockets too.
@@ -30,9 +32,10 @@ from django.conf import settings
 from msgspec import Meta
 
 from api.asgi import ENDPOINTS, check_scope
+from api.controls import Controls, controls_of
 from api.errors import INTERNAL, ApiError, api_error, malformed
 from api.gateway import current_gateway
-from api.http import authorization_of, client_address_of
+from api.http import Headers, authorization_of, client_address_of
 from api.run import Run
 from inference.errors import InferenceError, InvalidRequest, NoReplica, Overloaded
 from tenants.errors import InvalidApiKey, TenantError
@@ -43,10 +46,20 @@ log = logging.getLogger(__name__)
 UNAUTHORIZED_CLOSE = 4401  # 4000 to 4999 are the application's own (RFC 6455, 7.4.2)
 
 
+MOST_HEADERS = 16
+_HeaderName = Annotated[str, Meta(pattern=r"^[Xx]-[Ss][Ll][Uu][Ii][Cc][Ee]-[A-Za-z-]{1,40}$")]
+_HeaderValue = Annotated[str, Meta(max_length=256)]
+# Of an answer's headers those that are not about HTTP.
+_TOLD = (b"x-sluice-", b"age", b"x-ratelimit-")
+NONE_TOLD: Headers = []
+
+
 class RequestFrame(msgspec.Struct, frozen=True, tag="request", tag_field="type"):
     id: Annotated[str, Meta(min_length=1, max_length=64)]
     endpoint: Literal["/v1/chat/completions", "/v1/completions", "/v1/embeddings"]
     body: msgspec.Raw
+    # Over those of the handshake, which hold for every request of the socket.
+    headers: Annotated[dict[_HeaderName, _HeaderValue], Meta(max_length=MOST_HEADERS)] = {}
 
 
 class CancelFrame(msgspec.Struct, frozen=True, tag="cancel", tag_field="type"):
@@ -133,13 +146,17 @@ class StreamConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
         gateway, started_at = current_gateway(), time.monotonic()
         gateway.requests += 1
         failure: ApiError | None = None
+        told: Headers = []
         try:
             principal = await self._authenticate()
             check_scope(principal, frame.endpoint)
             if gateway.is_draining or gateway.requests > settings.MAX_IN_FLIGHT:
                 raise NoReplica("This server is at its capacity. Try again shortly.")
             prepare = ENDPOINTS[frame.endpoint]
-            call: Any = await prepare(gateway, principal, bytes(frame.body), request_id, started_at)
+            controls = self._controls_of(frame)
+            call: Any = await prepare(
+                gateway, principal, bytes(frame.body), request_id, started_at, controls
+            )
             async with Run(gateway, call.plan) as run:
                 if call.is_stream:
                     async for chunks in call.chunks(run):
@@ -149,6 +166,7 @@ class StreamConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
                     content = await call.whole(run)
                     await run.settle()
                     await self._send_data("response", frame.id, content)
+                told = run.headers
         except InvalidApiKey as error:
             await self._send_error(frame.id, api_error(error))
             await self.close(UNAUTHORIZED_CLOSE)
@@ -162,10 +180,18 @@ class StreamConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
             gateway.requests -= 1
         if failure is not None:
             await self._send_error(frame.id, failure)
-        await self._send_done(frame.id, request_id)
+        await self._send_done(frame.id, request_id, told)
 
-    async def _send_done(self, client_id: str, request_id: str) -> None:
-        done = {"type": "done", "id": client_id, "request_id": request_id}
+    def _controls_of(self, frame: RequestFrame) -> Controls:
+        """What the handshake asked for, and over it what this request does."""
+        own = {name.lower().encode(): value.encode() for name, value in frame.headers.items()}
+        return controls_of(list((dict(self.scope["headers"]) | own).items()))
+
+    async def _send_done(self, client_id: str, request_id: str, told: Headers = NONE_TOLD) -> None:
+        done: dict[str, Any] = {"type": "done", "id": client_id, "request_id": request_id}
+        headers = {n.decode(): v.decode() for n, v in told if n.startswith(_TOLD)}
+        if headers:
+            done["headers"] = headers
         await self.send(text_data=msgspec.json.encode(done).decode())
 
     async def _send_data(self, kind: str, client_id: str, data: bytes) -> None:

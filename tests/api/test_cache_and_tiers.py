@@ -34,6 +34,7 @@ def caching(simulated: Platform) -> Iterator[httpx.Client]:
         simulated,
         organization,
         "o.response_cache_ttl_s = 3600",
+        "o.semantic_cache = 'asked'",
         "o.save()",
         "Plan.objects.filter(pk=o.plan_id).update(allows_priority=True)",
         "from inference.models import *",
@@ -137,10 +138,49 @@ def test_an_organization_forgets_its_answers(caching: httpx.Client, simulated: P
     assert caching.post(CHAT, json=asked).headers["x-sluice-cache"] == "miss"
 
 
+def test_an_alike_question_is_answered_for_who_asks_for_that(
+    caching: httpx.Client, simulated: Platform
+) -> None:
+    """The simulated embedding is of the words: what is alike here is what is equal."""
+    asked = body(temperature=0.7)  # which the exact cache leaves alone
+
+    def ask(control: str = "semantic", **fields: object) -> httpx.Response:
+        return caching.post(CHAT, json=asked | fields, headers={"x-sluice-cache": control})
+
+    first = ask()
+    assert first.headers["x-sluice-cache"] == "miss"
+    # A look-up that a busy machine makes late is a miss.
+    hits = wait_for(lambda: [hit for hit in [ask()] if is_semantic(hit)], 20)
+    again = hits[0]
+    assert again.headers["x-sluice-cache-similarity"] == "1.000"
+    assert int(again.headers["age"]) < 60 and again.headers["x-sluice-cache-source"]
+    assert again.json()["choices"][0]["message"] == first.json()["choices"][0]["message"]
+    row = simulated.usage_row(again.headers["x-request-id"], USED)
+    prompt = again.json()["usage"]["prompt_tokens"]
+    assert row[:2] == (prompt, prompt) and row[3] is True
+    streamed = wait_for(lambda: [hit for hit in [ask(stream=True)] if is_semantic(hit)], 20)[0]
+    assert streamed.text.endswith("data: [DONE]\n\n")
+
+    assert "x-sluice-cache" not in ask("max-age=60").headers  # it did not ask
+    system = {"role": "system", "content": "Be brief."}
+    for other in ({"messages": [system, *asked["messages"]]}, {"temperature": 0.8}, {"top_p": 0.5}):  # type: ignore[misc]
+        assert not is_semantic(ask(**other))
+    with simulated.http(simulated.key) as client:  # its organization has it off
+        answer = client.post(CHAT, json=asked, headers={"x-sluice-cache": "semantic"})
+    assert answer.status_code == 200 and "x-sluice-cache" not in answer.headers
+
+
+def is_semantic(answer: httpx.Response) -> bool:
+    return answer.headers.get("x-sluice-cache") == "semantic-hit"
+
+
 @pytest.mark.parametrize("tier", ["auto", "default", "flex", "priority"])
 def test_the_answer_says_its_class(caching: httpx.Client, simulated: Platform, tier: str) -> None:
     told = "default" if tier == "auto" else tier
     assert caching.post(CHAT, json=body(service_tier=tier)).json()["service_tier"] == told
+    answer = caching.post(CHAT, json=body(service_tier=tier))
+    row = simulated.usage_row(answer.headers["x-request-id"], "tier, cost_micros")
+    assert row[0] == ("standard" if told == "default" else told)
     streamed = caching.post(CHAT, json=body(service_tier=tier, stream=True)).text
     assert f'"service_tier":"{told}"' in streamed
     with simulated.http(simulated.key) as client:  # its plan has no priority

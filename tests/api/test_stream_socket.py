@@ -62,6 +62,27 @@ def test_requests_are_multiplexed_on_one_socket(simulated: Platform) -> None:
     assert usage == (8, "completed")
 
 
+def test_a_request_has_controls_of_its_own_over_the_handshakes(simulated: Platform) -> None:
+    def sent(name: str, headers: dict[str, str]) -> str:
+        return json.dumps(json.loads(ask(name)) | {"headers": headers})
+
+    url = f"ws://127.0.0.1:{simulated.port}/v1/stream"
+    handshake = {"Authorization": f"Bearer {simulated.key}", "x-sluice-cache": "forever"}
+    with connect(url, additional_headers=handshake, open_timeout=10) as connection:
+        connection.send(ask("as-it-shook-hands"))
+        connection.send(sent("own", {"X-Sluice-Cache": "no-cache"}))
+        frames = frames_until_done(connection, {"as-it-shook-hands", "own"})
+        refused, done = frames["as-it-shook-hands"]
+        assert refused["error"]["param"] == "x-sluice-cache" and "headers" not in done
+        assert frames["own"][0]["type"] == "chunk"
+        told = frames["own"][-1]["headers"]
+        assert told["x-sluice-model-version"].startswith(CHAT_MODEL) and "age" not in told
+        assert int(told["x-ratelimit-remaining-requests"]) > 0
+        for headers in ({"authorization": "Bearer sk-x"}, {"x-sluice-cache": "x" * 257}):
+            connection.send(sent("odd", headers))
+            assert json.loads(connection.recv(timeout=10))["type"] == "error"
+
+
 def test_a_request_is_cancelled_and_its_neighbour_is_not(live: Platform) -> None:
     long = {"max_tokens": 1500, "ignore_eos": True}
     with socket(live) as connection:
