@@ -6,10 +6,19 @@ from collections.abc import Iterator
 
 import pytest
 from django.conf import settings
+from django.test import TransactionTestCase
 from redis import Redis
 
 from tests.cast import Cast, build_cast
+from tests.harness.database import empty_filled_tables
 from tests.harness.platform import Platform
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _emptying_is_cheap() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(TransactionTestCase, "_fixture_teardown", empty_filled_tables)
+        yield
 
 
 @pytest.fixture

@@ -35,7 +35,7 @@ T = TypeVar("T")
 # Variables of the suite's own services and settings, which must not leak into it.
 _SUITE = (
     "DATABASE_URL", "DATABASE_WEB_URL", "DATABASE_STAFF_URL", "REDIS_URL", "SLUICE_ENV",
-    "SLUICE_STATE_DIR", "LOG_FORMAT", "SLUICE_TEST_SERVICES", "PYTEST_CURRENT_TEST",
+    "SLUICE_STATE_DIR", "LOG_FORMAT", "PYTEST_CURRENT_TEST",
 )  # fmt: skip
 CHAT_MODEL = "smollm2-135m-instruct"
 EMBEDDING_MODEL = "all-minilm-l6-v2"

@@ -4,6 +4,10 @@ A plugin and not a conftest, because pytest-django reads the settings before any
 conftest is imported, and the settings need to know where the databases are. The
 servers live in a temporary folder and end with the run. ``DATABASE_URL`` and
 ``REDIS_URL``, when set, are used instead.
+
+Beside others (pytest-xdist) each worker has servers of its own: tests empty Redis and
+listen on PostgreSQL's channels as if they were alone. The process that only hands the
+tests out starts none.
 """
 
 from __future__ import annotations
@@ -12,41 +16,54 @@ import atexit
 import os
 import shutil
 import tempfile
+from collections.abc import Generator
 from pathlib import Path
+from unittest import mock
+
+import pytest
 
 from deploy.local import postgres
-from deploy.local.services import embedded
+from deploy.local.services import Service, embedded
 from tenants.scope import Login, Scope, set_process_scope
 
 # Found before SLUICE_STATE_DIR is pointed at the temporary folder: converting
 # weights takes half a minute, so the suite shares the checkout's store.
 CHECKOUT = Path(__file__).resolve().parents[2]
+# Rows of a run that ends with its machine need not outlive it: a transactional test
+# that waits for the disk takes seconds instead of a twentieth of one.
+FORGETFUL = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+
+# Tests arrange and look as the owner of the tables; what they call through a door acts
+# in the scope that the door enters.
+set_process_scope(Scope(login=Login.OWNER))
 
 
-def _start() -> None:
+@pytest.hookimpl(wrapper=True)
+def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None]:
+    """Before pytest-django's hook of this name, which reads the settings."""
     folder = Path(tempfile.mkdtemp(prefix="sluice-tests-"))
     folder.chmod(0o755)  # PostgreSQL runs as another user when the suite runs as root
     os.environ["SLUICE_ENV"] = "test"
     os.environ.setdefault("MODEL_STORE", str(CHECKOUT / ".sluice" / "models"))
     os.environ["SLUICE_STATE_DIR"] = str(folder)
     os.environ.setdefault("LOG_FORMAT", "console")
-    chosen = embedded()
-    for service in chosen:
-        os.environ[service.variable] = service.start(folder)
-
-    def stop() -> None:
-        for service in reversed(chosen):
-            service.stop(folder)
-        postgres.remove(folder)
-        shutil.rmtree(folder, ignore_errors=True)
-
-    atexit.register(stop)
+    chosen = [] if _only_hands_tests_out(early_config) else embedded()
+    # For runs that break off, too; stopping twice does nothing.
+    atexit.register(_stop, chosen, folder)
+    early_config.add_cleanup(lambda: _stop(chosen, folder))
+    with mock.patch.dict(postgres.SETTINGS, FORGETFUL):
+        for service in chosen:
+            os.environ[service.variable] = service.start(folder)
+    return (yield)
 
 
-# Tests arrange and look as the owner of the tables; what they call through a door acts
-# in the scope that the door enters.
-set_process_scope(Scope(login=Login.OWNER))
+def _only_hands_tests_out(config: pytest.Config) -> bool:
+    is_parallel = bool(getattr(config.known_args_namespace, "numprocesses", None))
+    return is_parallel and "PYTEST_XDIST_WORKER" not in os.environ
 
-if "SLUICE_TEST_SERVICES" not in os.environ:
-    os.environ["SLUICE_TEST_SERVICES"] = "1"
-    _start()
+
+def _stop(chosen: list[Service], folder: Path) -> None:
+    for service in reversed(chosen):
+        service.stop(folder)
+    postgres.remove(folder)
+    shutil.rmtree(folder, ignore_errors=True)
