@@ -33,9 +33,11 @@ class PoliteServer(uvicorn.Server):
             server.close()
         for listening in sockets or []:
             listening.close()
-        self.server_state.default_headers.append((b"connection", b"close"))
+        state = self.server_state
+        # A new list: protocols keep what they made of the last one.
+        state.default_headers = [*state.default_headers, (b"connection", b"close")]
         deadline = time.monotonic() + GOODBYE_S
-        while self.server_state.connections and time.monotonic() < deadline:
+        while state.connections and time.monotonic() < deadline:
             await asyncio.sleep(_POLL_S)
         await super().shutdown(sockets)
 

@@ -136,6 +136,7 @@ class Clients:
         for number in range(1 + ask.retries):
             attempt = Attempt(time.time())
             record.attempts.append(attempt)
+            record.outcome = record.text = ""
             try:
                 await self._attempt(ask, record, attempt)
             except httpx.HTTPError as error:

@@ -39,6 +39,10 @@ class Tenant:
     limit: int = 0
 
 
+class ProcessGone(Exception):
+    """It died of something else, and its supervisor is about to start it again."""
+
+
 class Ground:
     """``start``, then the faults' hands: everything here that blocks does so on a thread."""
 
@@ -94,8 +98,12 @@ class Ground:
     def signal(self, name: str, number: signal.Signals) -> int:
         """Send a signal to a process by its name; its process id."""
         pid = self.platform.pid(name)
-        assert pid, f"{name} is not running"
-        os.kill(pid, number)
+        if not pid:
+            raise ProcessGone(name)
+        try:
+            os.kill(pid, number)
+        except ProcessLookupError:  # its supervisor has not said so yet
+            raise ProcessGone(name) from None
         return pid
 
     def engine_process(self, replica: str) -> psutil.Process:
@@ -156,10 +164,16 @@ class Ground:
 
     def bar_worker(self, replica: str) -> None:
         """Cut one worker off from Redis, and nobody else; ``proxy.bar()`` ends it."""
-        process = psutil.Process(self.platform.pid(replica))
+        pid = self.platform.pid(replica)
+        if not pid:
+            raise ProcessGone(replica)
+        process = psutil.Process(pid)
 
         def is_its(port: int) -> bool:
-            return any(each.laddr.port == port for each in process.net_connections("tcp"))
+            try:
+                return any(each.laddr.port == port for each in process.net_connections("tcp"))
+            except psutil.NoSuchProcess:
+                return False
 
         self.proxy.bar(is_its)
 

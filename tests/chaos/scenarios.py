@@ -8,9 +8,11 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from tests.chaos.clients import PROMPTS, Ask
+from tests.chaos.ground import ProcessGone
 from tests.chaos.trial import Trial
 
 
@@ -25,10 +27,12 @@ class Size:
     postgres_gone_s: float = 30.0
     restart_requests: int = 10_000
     engine_faults: int = 3
+    mixtures: int = 2
+    kills_gateways: bool = True  # whose holds are released after a minute only
 
 
 FULL = Size()
-SHORT = Size(1, 24, 1, 4.0, 3.0, 300, 1)
+SHORT = Size(1, 24, 1, 4.0, 3.0, 300, 1, mixtures=1, kills_gateways=False)
 RECOVERS_WITHIN_S = 10.0
 SERVED_SHARE = 0.99
 
@@ -44,12 +48,17 @@ async def replicas_killed(trial: Trial, size: Size) -> None:
         ]
         running = asyncio.create_task(trial.clients.ask_all(asks, at_once=len(asks)))
         await trial.pause(0.2, 1.0)
-        victim = trial.rng.choice(trial.ground.replica_names)
-        pid = trial.ground.signal(victim, signal.SIGKILL)
-        trial.fault(f"round {number + 1}: kill -9 {victim} ({pid})")
+        trial.fault(f"round {number + 1}")
+        await _kill_replica(trial)
         done += sum(record.outcome == "complete" for record in await running)
     total = size.rounds * size.streams
     trial.expect("every stream completes", done == total, f"{done} of {total}, no retries")
+
+
+async def _kill_replica(trial: Trial) -> None:
+    victim = trial.rng.choice(trial.ground.replica_names)
+    pid = trial.ground.signal(victim, signal.SIGKILL)
+    trial.fault(f"kill -9 {victim} ({pid})")
 
 
 async def worker_frozen(trial: Trial, size: Size) -> None:
@@ -57,16 +66,20 @@ async def worker_frozen(trial: Trial, size: Size) -> None:
     async with trial.load():
         for _ in range(size.faults):
             await trial.pause(1.0, 3.0)
-            victim = trial.rng.choice(trial.ground.replica_names)
-            frozen_s = trial.chance(4.0, 8.0)
-            trial.ground.signal(victim, signal.SIGSTOP)
-            trial.fault(f"SIGSTOP {victim} for {frozen_s:.1f} s")
-            await asyncio.sleep(frozen_s)
-            trial.ground.signal(victim, signal.SIGCONT)
+            await _freeze_worker(trial)
             thawed_at = time.time()
             await trial.pause(2.0, 3.0)
             trial.recovered(thawed_at)
     _expect_no_loss(trial)
+
+
+async def _freeze_worker(trial: Trial) -> None:
+    victim = trial.rng.choice(trial.ground.replica_names)
+    frozen_s = trial.chance(4.0, 8.0)
+    trial.ground.signal(victim, signal.SIGSTOP)
+    trial.fault(f"SIGSTOP {victim} for {frozen_s:.1f} s")
+    await asyncio.sleep(frozen_s)
+    trial.ground.signal(victim, signal.SIGCONT)
 
 
 async def network_cut(trial: Trial, size: Size) -> None:
@@ -116,16 +129,20 @@ async def redis_loses_all(trial: Trial, size: Size) -> None:
     async with trial.load():
         for _ in range(size.faults):
             await trial.pause(2.0, 4.0)
-            gone_s = trial.chance(0.2, 2.0)
-            await trial.ground.kill_valkey(loses_data=True)
-            trial.fault(f"kill -9 Valkey, its data deleted, back after {gone_s:.1f} s")
-            await asyncio.sleep(gone_s)
-            await trial.ground.start_valkey()
+            await _wipe_redis(trial)
             back_at = time.time()
             await asyncio.sleep(RECOVERS_WITHIN_S)
             trial.recovered(back_at)
     _expect_recovery(trial)
     _expect_no_loss(trial)
+
+
+async def _wipe_redis(trial: Trial) -> None:
+    gone_s = trial.chance(0.2, 2.0)
+    await trial.ground.kill_valkey(loses_data=True)
+    trial.fault(f"kill -9 Valkey, its data deleted, back after {gone_s:.1f} s")
+    await asyncio.sleep(gone_s)
+    await trial.ground.start_valkey()
 
 
 async def redis_gone(trial: Trial, size: Size) -> None:
@@ -171,17 +188,21 @@ async def _present(trial: Trial, keys: list[str], until: float) -> Counter[int]:
 async def postgres_restarted(trial: Trial, size: Size) -> None:
     """PostgreSQL crashes and is started again at once."""
     async with trial.load():
-        for number in range(size.faults):
+        for _ in range(size.faults):
             await trial.pause(1.0, 3.0)
-            how = signal.SIGQUIT if number % 2 == 0 else signal.SIGINT
-            await trial.ground.stop_postgres(how)
-            trial.fault(f"PostgreSQL ended by {how.name} and started again")
-            await trial.ground.start_postgres()
+            await _restart_postgres(trial)
             back_at = time.time()
             await trial.pause(3.0, 5.0)
             trial.recovered(back_at)
     _expect_no_loss(trial)
     _expect_known_keys_served(trial)
+
+
+async def _restart_postgres(trial: Trial) -> None:
+    how = trial.rng.choice((signal.SIGQUIT, signal.SIGINT))
+    await trial.ground.stop_postgres(how)
+    trial.fault(f"PostgreSQL ended by {how.name} and started again")
+    await trial.ground.start_postgres()
 
 
 async def postgres_gone(trial: Trial, size: Size) -> None:
@@ -204,9 +225,7 @@ async def gateway_killed(trial: Trial, size: Size) -> None:
     async with trial.load():
         for _ in range(size.faults):
             await trial.pause(2.0, 4.0)
-            victim = trial.rng.choice(trial.ground.gateway_names)
-            pid = trial.ground.signal(victim, signal.SIGKILL)
-            trial.fault(f"kill -9 {victim} ({pid})")
+            await _kill_gateway(trial)
             killed_at = time.time()
             await asyncio.sleep(1.0)
             await trial.ground.all_ready()
@@ -215,6 +234,36 @@ async def gateway_killed(trial: Trial, size: Size) -> None:
     trial.expect(
         "whoever asks again is served", not failed, f"{len(failed)} failed, {len(cut)} cut"
     )
+
+
+async def _kill_gateway(trial: Trial) -> None:
+    victim = trial.rng.choice(trial.ground.gateway_names)
+    pid = trial.ground.signal(victim, signal.SIGKILL)
+    trial.fault(f"kill -9 {victim} ({pid})")
+
+
+async def mixture(trial: Trial, size: Size) -> None:
+    """One of each in a random order, the next while the platform still recovers."""
+    trial.most_at_once = 2 * trial.narrow.limit + _share(trial)
+    faults = [_kill_replica, _freeze_worker, _drop, _partition, _wipe_redis, _restart_postgres]
+    async with trial.load():
+        for _ in range(size.mixtures):
+            for fault in trial.rng.sample(faults, len(faults)):
+                await trial.pause(0.5, 2.0)
+                await _when_possible(trial, fault)
+            if size.kills_gateways:
+                await _kill_gateway(trial)
+        ended_at = time.time()
+        await trial.ground.all_ready()
+        trial.recovered(ended_at)
+    bad = trial.of("failed", *([] if size.kills_gateways else ["cut"]))
+    trial.expect("whoever asks again is served", not bad, f"{len(bad)} failed")
+
+
+async def _when_possible(trial: Trial, fault: Fault) -> None:
+    """A victim that is being started again has no process yet to harm."""
+    with suppress(ProcessGone):
+        await fault(trial)
 
 
 async def all_restarted(trial: Trial, size: Size) -> None:
@@ -274,6 +323,7 @@ def _note_answers_between(trial: Trial, gone_at: float, back_at: float) -> None:
     trial.notes["asked for tokens without Redis"] = dict(found)
 
 
+Fault = Callable[[Trial], Awaitable[None]]
 Scenario = Callable[[Trial, Size], Awaitable[None]]
 SCENARIOS: dict[str, Scenario] = {
     each.__name__: each
@@ -286,6 +336,7 @@ SCENARIOS: dict[str, Scenario] = {
         postgres_restarted,
         postgres_gone,
         gateway_killed,
+        mixture,
         all_restarted,
     )
 }

@@ -42,11 +42,12 @@ async def learn(ground: Ground) -> Expected:
     """Every ask's undisturbed answer, all different, and what it costs."""
     expected: Expected = {}
     async with Clients(ground.platform.url) as clients:
-        asks = [
-            Ask(tenant, prompt) for tenant in ground.tenants.values() for prompt in range(PROMPTS)
-        ]
-        asks.append(Ask(ground.tenants["open-1"], PROMPTS, max_tokens=2))
-        await clients.ask_all(asks, at_once=6)
+        for tenant in ground.tenants.values():
+            asks = [Ask(tenant, prompt) for prompt in range(PROMPTS)]
+            await clients.ask_all(
+                asks, at_once=tenant.limit if tenant.name == "narrow" else PROMPTS
+            )
+        await clients.ask(Ask(ground.tenants["open-1"], PROMPTS, max_tokens=2))
     for record in clients.records:
         assert record.outcome == "complete" and record.usage, record
         expected[record.identity] = record.text, record.usage
