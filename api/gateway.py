@@ -12,6 +12,7 @@ from django.conf import settings
 
 from billing.pricebook import Pricebook
 from billing.spending import SpendingReader
+from inference.cache_analysis import CacheAnalysis
 from inference.dispatch import Dispatcher
 from inference.output_estimate import OutputEstimate
 from inference.registry import Registry
@@ -55,6 +56,7 @@ class Gateway:
         self.dispatcher.fleet.region_of = self._region_of
         self.dispatcher.on_redis_lost = self.settlement.deliver_again
         self.semantic_cache = SemanticCache(self.link, self.dispatcher, self.registry)
+        self.cache_analysis = CacheAnalysis(self.link, self.pricebook)
         await self.registry.refresh()
         await self.pricebook.refresh()
         await self.dispatcher.start()
@@ -65,6 +67,7 @@ class Gateway:
             asyncio.create_task(self.pricebook.run()),
             asyncio.create_task(self.output_estimate.run()),
             asyncio.create_task(self.settlement.run()),
+            asyncio.create_task(self.cache_analysis.run()),
         ]
         self.is_ready = True
         log.info("gateway.started", extra={"gateway": self.name})

@@ -304,8 +304,11 @@ class Run:
                     metrics.SCREENED.labels(category, "flag").inc()
         self._observe()
         self._learn()
+        report = self._report()
+        if self._gateway.cache_analysis.is_on:
+            self._note(report)
         try:
-            await self._gateway.settlement.settle(self._report())
+            await self._gateway.settlement.settle(report)
         finally:
             if self._status == "completed" and self._cache.wants_answer:
                 await self._cache.keep(self._choices(), self.admitted_at)
@@ -318,6 +321,19 @@ class Run:
             tokens = self.completion_tokens // plan.answers
             principal = plan.principal
             self._gateway.output_estimate.learn(principal.api_key, plan.entry.name, tokens)
+
+    def _note(self, report: UsageReport) -> None:
+        """For the estimate of what caching would save: whole answers only."""
+        plan = self.plan
+        if self._status == "completed" and plan.sampling is not None:
+            self._gateway.cache_analysis.note(
+                report,
+                plan.candidates[0].version,
+                plan.prompts,
+                plan.sampling,
+                plan.n,
+                plan.screened_text,
+            )
 
     def _choices(self) -> list[CachedChoice]:
         found = zip(self._texts, self._sequences, strict=True)

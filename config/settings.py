@@ -219,6 +219,12 @@ MODEL_STORE = Path(
         doc="Folder with the weights that `manage.py pull_model` fetched.",
     )
 )
+CACHE_ANALYSIS = env.flag(
+    "CACHE_ANALYSIS",
+    True,
+    owner="inference",
+    doc="Estimate from a sample of digests, never of texts, what caching would save organizations.",
+)
 REPLICA_ID = env.text(
     "REPLICA_ID", "", owner="workers", doc="Name of the replica that an engine worker runs."
 )
@@ -236,6 +242,12 @@ WORKER_METRICS_HOST = env.text(
     "127.0.0.1",
     owner="workers",
     doc="Address on which a worker serves its metrics.",
+)
+WORKER_BYPASS_HOST = env.text(
+    "WORKER_BYPASS_HOST",
+    "127.0.0.1",
+    owner="workers",
+    doc="Address at which gateways reach an engine worker while Redis is away; 0.0.0.0 on several machines.",
 )
 KV_CACHE_GIB = env.integer(
     "KV_CACHE_GIB", 1, owner="workers", doc="GiB of KV cache of a CPU replica.", minimum=1

@@ -12,6 +12,7 @@ from pathlib import Path
 from django.conf import settings
 
 from api.run import cache_salt
+from inference.cache_analysis import analysis_key
 from portal import account_audit, form_ids
 from tenants import encryption, keys
 from tenants.models import Organization, User
@@ -26,6 +27,10 @@ SECRETS = {
     ("tenants/actions/keys.py", "API_KEY_PEPPER"): "the same digest, stored",
     ("tenants/encryption.py", "FIELD_ENCRYPTION_KEY"): "HKDF with the purpose as its info",
     ("api/run.py", "CACHE_SALT_SECRET"): "KV-cache salts, under the prefix kv:",
+    (
+        "inference/cache_analysis.py",
+        "CACHE_SALT_SECRET",
+    ): "digests of requests, under the prefix cache-analysis:",
     ("portal/account_audit.py", "SECRET_KEY"): "derived under the prefix audit-address:",
     ("portal/social_login.py", "SOCIAL_LOGIN_CLIENT_SECRET"): "sent to its provider",
 }
@@ -39,6 +44,7 @@ SIGNERS = {
     ("tenants/principals.py", "hmac.compare_digest"),
     ("api/asgi.py", "hmac.compare_digest"),
     ("api/run.py", "hmac.digest"),
+    ("inference/cache_analysis.py", "hmac.digest"),
     ("portal/account_audit.py", "hmac.new"),
     ("portal/form_ids.py", "signing.dumps"),
     ("portal/form_ids.py", "signing.loads"),
@@ -89,10 +95,11 @@ def test_one_text_is_something_else_for_every_purpose() -> None:
     shown = {
         keys.digest(text, "s").hex(),
         cache_salt(7),
+        analysis_key(7).hex(),
         account_audit._digest(text),
         form_ids._salt(user, organization),
     }
-    assert len(shown) == 4
+    assert len(shown) == 5
     purposes = ("idp", "totp", "")
     stored = {purpose: encryption.encrypt(text, purpose=purpose) for purpose in purposes}
     for purpose in purposes:
