@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from api.run import Run
-from inference.wire import Logprob
+from inference.wire import Logprob, MessagePart
 
 
 @dataclass
@@ -15,6 +15,8 @@ class Choice:
     text: str = ""
     finish_reason: str = ""
     logprobs: list[Logprob] = field(default_factory=list)
+    message: MessagePart | None = None
+    prompt_logprobs: list[Logprob] | None = None
 
 
 async def gather_choices(run: Run, count: int) -> list[Choice]:
@@ -26,4 +28,9 @@ async def gather_choices(run: Run, count: int) -> list[Choice]:
         choice.finish_reason = output.finish_reason
         if output.logprobs:
             choice.logprobs += output.logprobs
+        if output.message is not None:
+            before = choice.message
+            choice.message = before.plus(output.message) if before else output.message
+        if output.prompt_logprobs is not None:
+            choice.prompt_logprobs = output.prompt_logprobs
     return choices

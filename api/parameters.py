@@ -7,14 +7,15 @@ cannot harm an engine. ``docs/api.md`` lists the numbers.
 from __future__ import annotations
 
 from operator import attrgetter
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
 
+from api.structured_outputs import StructuredFields, has_constraint, structured_of
 from inference.errors import ContextLengthExceeded, InvalidRequest
 from inference.registry import Served
-from inference.wire import Sampling
+from inference.wire import Parsing, Sampling
 from tenants.principal import Principal
 
 MOST_CHOICES = 16
@@ -23,15 +24,28 @@ MOST_STOP_CHARACTERS = 256
 MOST_LOGIT_BIASES = 1024
 MOST_TOP_LOGPROBS = 20
 MOST_BAD_WORDS = 128
+# OpenAI's of metadata.
+MOST_METADATA = 16
+MOST_METADATA_KEY = 64
+MOST_METADATA_VALUE = 512
 
+Metadata = Annotated[
+    dict[
+        Annotated[str, Meta(max_length=MOST_METADATA_KEY)],
+        Annotated[str, Meta(max_length=MOST_METADATA_VALUE)],
+    ],
+    Meta(max_length=MOST_METADATA),
+]
 Penalty = Annotated[float, Meta(ge=-2.0, le=2.0)]
 
 
 class StreamOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    include_usage: bool = False
+    include_usage: bool | None = None
+    continuous_usage_stats: bool | None = None  # vLLM's: usage so far with each chunk
+    include_obfuscation: bool | None = None  # accepted; chunks have no padding here
 
 
-class SamplingFields(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class SamplingFields(StructuredFields, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Fields of a request's body that choose tokens; None is the same as absent."""
 
     model: Annotated[str, Meta(min_length=1, max_length=200)]
@@ -61,7 +75,8 @@ class SamplingFields(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     user: Annotated[str, Meta(max_length=512)] | None = None
     safety_identifier: Annotated[str, Meta(max_length=512)] | None = None
     prompt_cache_key: Annotated[str, Meta(max_length=512)] | None = None
-    metadata: dict[str, str] | None = None
+    prompt_cache_retention: Literal["in_memory", "in-memory"] | None = None
+    metadata: Metadata | None = None
     service_tier: str | None = None
     store: bool | None = None
 
@@ -74,6 +89,8 @@ _TIER_NAMES = {"standard": "default"}
 def tier_of(asked: str | None, principal: Principal) -> str:
     """The class a request runs in. Who asks for priority and has not bought it gets the default,
     as at OpenAI; the answer says which it was."""
+    if principal.tier is not None:
+        return principal.tier
     if asked == "priority":
         return "priority" if principal.allows_priority else "standard"
     if asked not in _TIERS:
@@ -114,9 +131,18 @@ def output_limit(
 
 
 def sampling_of(
-    body: SamplingFields, max_tokens: int, served: Served, logprobs: int | None
+    body: SamplingFields,
+    max_tokens: int,
+    served: Served,
+    logprobs: int | None,
+    parsing: Parsing | None = None,
+    prompt_logprobs: int | None = None,
 ) -> Sampling:
-    """The validated ``Sampling`` of a request; raises InvalidRequest naming the field."""
+    """The validated ``Sampling`` of a request; raises InvalidRequest naming the field.
+
+    What the request leaves open is as the model's own generation config says, else
+    OpenAI's default.
+    """
     refuse(store=body.store)
     if body.stream_options is not None and not body.stream:
         raise InvalidRequest(
@@ -141,6 +167,18 @@ def sampling_of(
                 f"Each bad word has 1 to {MOST_STOP_CHARACTERS} characters.",
                 param=f"bad_words[{index}]",
             )
+    if parsing is not None or prompt_logprobs is not None or has_constraint(body):
+        structured, field = structured_of(body)
+        if parsing is not None and parsing.may_constrain:
+            field = field or "tools"
+        chosen |= {
+            "structured": structured,
+            "structured_field": field,
+            "parsing": parsing,
+            "prompt_logprobs": prompt_logprobs,
+        }
+    if served.renderer.sampling_defaults:
+        chosen = served.renderer.sampling_defaults | chosen
     return Sampling(
         max_tokens=max_tokens,
         stop=_stops(body.stop),

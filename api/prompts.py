@@ -43,7 +43,11 @@ def _is_id(item: Any) -> bool:
 
 
 async def encode_inputs(
-    inputs: list[str | list[int]], served: Served, scope: int, param: str
+    inputs: list[str | list[int]],
+    served: Served,
+    scope: int,
+    param: str,
+    add_special_tokens: bool = True,
 ) -> list[list[int]]:
     """Token ids of each input, checked against vocabulary and context."""
     renderer, most = served.renderer, served.max_context_tokens
@@ -51,7 +55,13 @@ async def encode_inputs(
     for index, item in enumerate(inputs):
         name = param if len(inputs) == 1 else f"{param}[{index}]"
         if isinstance(item, str):
-            ids = await renderer.encode_text(item, scope=scope, limit_tokens=most, param=name)
+            ids = await renderer.encode_text(
+                item,
+                scope=scope,
+                limit_tokens=most,
+                add_special_tokens=add_special_tokens,
+                param=name,
+            )
         else:
             ids = item
             for token_id in ids:

@@ -24,13 +24,14 @@ from api.gateway import Gateway
 from api.plan import Plan
 from billing.usage import UsageReport
 from inference import metrics, screening
+from inference.answer_screening import AnswerScreen
 from inference.dispatch import Job, Output, Sequence
 from inference.errors import ContentBlocked, InferenceError
 from inference.holds import HoldNote, encode_note
 from inference.output_estimate import UNKNOWN_TOKENS
 from inference.registry import Served
 from inference.response_cache import CachedChoice
-from inference.wire import Sampling
+from inference.wire import MessagePart, Sampling
 from tenants.errors import RateHeaders
 
 log = logging.getLogger(__name__)
@@ -51,10 +52,11 @@ class Run:
         self.plan = plan
         self._gateway = gateway
         self._sequences: list[Sequence] = []
-        self._screens: list[screening.OutputScreen] = []
+        self._screens: list[AnswerScreen] = []
         self._flags: list[str] = []
         self._cache = CacheUse(gateway, plan)
         self._texts: list[list[str]] = []
+        self._messages: dict[int, MessagePart] = {}
         self._finish_reasons: dict[int, str] = {}
         self._status = "failed"
         self.rate_headers: RateHeaders = []
@@ -98,6 +100,7 @@ class Run:
                 model, plan.prompt_tokens, most_output, self.admitted_at, plan.tier
             ),
             note=encode_note(note),
+            counts_rates=plan.tier != "batch",
         )
         self.rate_headers = hold.headers
 
@@ -147,7 +150,7 @@ class Run:
                     tier=plan.tier,
                 )
                 self._sequences.append(self._gateway.dispatcher.submit(job))
-                self._screens.append(screening.OutputScreen(principal.screening_policy))
+                self._screens.append(AnswerScreen(principal.screening_policy))
                 self._texts.append([])
         metrics.OVERHEAD.observe(time.monotonic() - plan.started_at)
 
@@ -164,7 +167,8 @@ class Run:
 
     async def _replay(self, choices: list[CachedChoice]) -> AsyncIterator[Part]:
         for index, choice in enumerate(choices):
-            yield Part(index, Output([], choice.text, finish_reason=choice.finish_reason))
+            reason, message = choice.finish_reason, choice.message
+            yield Part(index, Output([], choice.text, finish_reason=reason, message=message))
         self._status = "completed"
 
     async def _follow(self, index: int) -> AsyncIterator[Part]:
@@ -175,11 +179,14 @@ class Run:
             output = await sequence.next_output()
             is_done = bool(output.finish_reason)
             if is_looking:
-                output.text, blocked = screen.feed(output.text, is_last=is_done)
+                blocked = screen.feed(output, is_last=is_done)
                 if blocked:
                     self._block(blocked)
             if texts is not None:
                 texts.append(output.text)
+                if (found := output.message) is not None:
+                    before = self._messages.get(index)
+                    self._messages[index] = before.plus(found) if before else found
             if is_done:
                 self._finish(index, output.finish_reason)
                 yield Part(index, output)
@@ -338,7 +345,12 @@ class Run:
     def _choices(self) -> list[CachedChoice]:
         found = zip(self._texts, self._sequences, strict=True)
         return [
-            CachedChoice("".join(texts), len(sequence.output_ids), self._finish_reasons[index])
+            CachedChoice(
+                "".join(texts),
+                len(sequence.output_ids),
+                self._finish_reasons[index],
+                self._messages.get(index),
+            )
             for index, (texts, sequence) in enumerate(found)
         ]
 

@@ -22,7 +22,7 @@ import msgspec
 from redis.exceptions import RedisError
 
 from inference import metrics, wire
-from inference.wire import Sampling
+from inference.wire import MessagePart, Sampling
 from tenants.redis_link import RedisLink, Script
 
 log = logging.getLogger(__name__)
@@ -55,6 +55,7 @@ class CachedChoice(msgspec.Struct, frozen=True, array_like=True):
     text: str
     tokens: int
     finish_reason: str
+    message: MessagePart | None = None  # what was found beside the text
 
 
 class CachedAnswer(msgspec.Struct, frozen=True, array_like=True):

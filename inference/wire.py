@@ -160,11 +160,13 @@ class MessagePart(msgspec.Struct, array_like=True):
     tool_calls: list[ToolCallPart] = []
     reasoning_tokens: int = 0  # with the last part, of the whole output
 
-    def add(self, part: MessagePart) -> None:
-        """Take in the part that follows."""
-        self.reasoning += part.reasoning
-        self.tool_calls = self.tool_calls + part.tool_calls
-        self.reasoning_tokens += part.reasoning_tokens
+    def plus(self, part: MessagePart) -> MessagePart:
+        """Both as one; ``part`` follows."""
+        return MessagePart(
+            self.reasoning + part.reasoning,
+            self.tool_calls + part.tool_calls,
+            self.reasoning_tokens + part.reasoning_tokens,
+        )
 
 
 class Delta(msgspec.Struct, array_like=True):
@@ -233,6 +235,7 @@ class Heartbeat(msgspec.Struct, frozen=True, array_like=True):
     decode_ms: float = 0.0  # of one step, at the load of the last seconds
     kv_tokens: int = 0  # how many tokens its KV cache holds; 0: not known
     is_proven: bool = True  # a token came out lately, or the probe's did
+    bypass: str = ""  # host:port/token, for gateways that cannot hear Redis (``bypass``)
 
 
 encode = msgspec.msgpack.Encoder().encode

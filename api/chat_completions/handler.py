@@ -4,30 +4,36 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator
+from operator import attrgetter
 from typing import Any
 
 import msgspec
 
+from api.chat_completions.messages import screened_text, template_messages
+from api.chat_completions.prompting import prompt_options
+from api.chat_completions.rich import RichStream, finish_reason_of, has_called, message_json
+from api.chat_completions.tools import choice_of, parsing_of, tools_of
 from api.chat_completions.wire import (
     ChatRequest,
     ChunkWriter,
-    Message,
     decode,
     logprobs_of,
     to_json,
     usage_of,
 )
-from api.choices import gather_choices
+from api.choices import Choice, gather_choices
 from api.controls import DEFAULT, Controls
 from api.errors import malformed
 from api.gateway import Gateway
 from api.parameters import output_limit, refuse, sampling_of, tier_name, tier_of
 from api.plan import Plan
+from api.questions import question_of
 from api.resolve import resolve, stands_in_for
 from api.run import Run
 from inference.errors import InvalidRequest
 from inference.models import Model
-from inference.wire import Logprob
+from inference.registry import Served
+from inference.wire import Logprob, Parsing
 from tenants.principal import Principal
 
 ENDPOINT = "chat.completions"
@@ -39,7 +45,13 @@ class ChatCall:
     def __init__(self, body: ChatRequest, plan: Plan):
         self.plan = plan
         self.is_stream = bool(body.stream)
-        self._with_usage = bool(body.stream_options and body.stream_options.include_usage)
+        options = body.stream_options
+        self._with_usage = bool(options and options.include_usage)
+        self._with_usage_so_far = bool(
+            self._with_usage and options and options.continuous_usage_stats
+        )
+        self._parsing = plan.sampling.parsing if plan.sampling is not None else None
+        self._reasoning_tokens = 0
         self._top_logprobs = (body.top_logprobs or 0) if body.logprobs else None
         self._id = f"chatcmpl-{plan.request_id}"
         self._created = int(time.time())
@@ -47,12 +59,7 @@ class ChatCall:
     async def whole(self, run: Run) -> bytes:
         """The ``chat.completion`` object."""
         choices = [
-            {
-                "index": index,
-                "message": {"role": "assistant", "content": choice.text, "refusal": None},
-                "logprobs": self._logprobs(choice.logprobs),
-                "finish_reason": choice.finish_reason,
-            }
+            self._choice(index, choice)
             for index, choice in enumerate(await gather_choices(run, self.plan.n))
         ]
         return to_json(
@@ -64,15 +71,36 @@ class ChatCall:
                 "choices": choices,
                 "usage": self._usage(run),
                 "service_tier": tier_name(self.plan.tier),
+                "system_fingerprint": self.plan.candidates[0].fingerprint or None,
             }
         )
+
+    def _choice(self, index: int, choice: Choice) -> dict[str, Any]:
+        if choice.message is not None:
+            self._reasoning_tokens += choice.message.reasoning_tokens
+        reason = finish_reason_of(choice.finish_reason, has_called(choice.message), self._is_named)
+        return {
+            "index": index,
+            "message": message_json(choice),
+            "logprobs": self._logprobs(choice.logprobs),
+            "finish_reason": reason,
+        }
 
     async def chunks(self, run: Run) -> AsyncIterator[list[bytes]]:
         """``chat.completion.chunk`` objects; those of one list belong in one write."""
         plan = self.plan
         writer = ChunkWriter(
-            self._id, self._created, plan.entry.name, self._with_usage, tier_name(plan.tier)
+            self._id,
+            self._created,
+            plan.entry.name,
+            self._with_usage,
+            tier_name(plan.tier),
+            plan.candidates[0].fingerprint,
         )
+        if self._parsing is not None or self._with_usage_so_far:
+            async for rich in self._rich_chunks(run, writer):
+                yield rich
+            return
         started: set[int] = set()
         finished = 0
         ready: list[bytes] = []
@@ -94,13 +122,43 @@ class ChatCall:
             ready.append(writer.usage(self._usage(run)))
         yield ready
 
+    async def _rich_chunks(self, run: Run, writer: ChunkWriter) -> AsyncIterator[list[bytes]]:
+        def usage(completion: int, reasoning: int) -> dict[str, Any]:
+            return usage_of(self.plan.prompt_tokens, run.cached_tokens, completion, reasoning)
+
+        stream = RichStream(
+            writer,
+            self.plan.n,
+            is_named=self._is_named,
+            logprobs_json=self._logprobs,
+            usage=usage if self._with_usage_so_far else None,
+        )
+        async for ready in stream.chunks(run):
+            yield ready
+        await run.settle()
+        self._reasoning_tokens = stream.reasoning_tokens
+        if self._with_usage:
+            stream.last.append(writer.usage(self._usage(run)))
+        yield stream.last
+
+    @property
+    def _is_named(self) -> bool:
+        return self._parsing is not None and self._parsing.tool_choice == "named"
+
     def _logprobs(self, logprobs: list[Logprob] | None) -> dict[str, Any] | None:
-        if self._top_logprobs is None:
+        # Tokens of reasoning that the client does not want to see are in them too.
+        is_hidden = self._parsing is not None and not self._parsing.include_reasoning
+        if self._top_logprobs is None or is_hidden:
             return None
         return logprobs_of(logprobs, self._top_logprobs)
 
     def _usage(self, run: Run) -> dict[str, Any]:
-        return usage_of(self.plan.prompt_tokens, run.cached_tokens, run.completion_tokens)
+        return usage_of(
+            self.plan.prompt_tokens,
+            run.cached_tokens,
+            run.completion_tokens,
+            self._reasoning_tokens,
+        )
 
 
 async def prepare(
@@ -117,16 +175,25 @@ async def prepare(
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise malformed(error) from None
     _refuse_unsupported(body)
+    tools = tools_of(body.tools)
+    choice = choice_of(body.tool_choice, tools)
     tier = tier_of(body.service_tier, principal)
     entry, candidates = resolve(gateway, body.model, Model.Kind.CHAT, principal, tier, controls)
     served = candidates[0]
-    messages = [_template_message(index, message) for index, message in enumerate(body.messages)]
+    messages = template_messages(body.messages)
+    options = prompt_options(body, tools)
     prompt_ids = await served.renderer.encode_chat(
-        messages, scope=principal.organization, limit_tokens=served.max_context_tokens
+        messages, scope=principal.organization, limit_tokens=served.max_context_tokens, **options
     )
     asked = body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens
     param = "max_tokens" if body.max_completion_tokens is None else "max_completion_tokens"
     max_tokens = output_limit(asked, len(prompt_ids), served, param, "messages")
+    if not served.reasoning_parser and body.reasoning_effort not in (None, "none"):
+        refuse(reasoning_effort=body.reasoning_effort)
+    parsing = None
+    if tools or served.reasoning_parser:
+        parsing = _parsing(body, served, tools, choice, options)
+    sampling = sampling_of(body, max_tokens, served, _wanted_logprobs(body), parsing)
     plan = Plan(
         request_id=request_id,
         endpoint=ENDPOINT,
@@ -134,11 +201,14 @@ async def prepare(
         entry=entry,
         candidates=candidates,
         prompts=[prompt_ids],
-        sampling=sampling_of(body, max_tokens, served, _wanted_logprobs(body)),
+        sampling=sampling,
         n=body.n or 1,
-        screened_text="\n".join(str(message["content"]) for message in messages),
+        screened_text=screened_text(messages),
         has_output_limit=asked is not None,
         cache_ttl_s=principal.response_cache_ttl_s,
+        question=None
+        if principal.semantic_cache == "off"
+        else question_of(body, sampling, principal, controls),
         tier=tier,
         controls=controls,
         stands_in_for=stands_in_for(gateway, body.model, entry),
@@ -157,32 +227,42 @@ def _wanted_logprobs(body: ChatRequest) -> int | None:
     return body.top_logprobs or 0
 
 
-def _refuse_unsupported(body: ChatRequest) -> None:
-    refuse(
-        tools=body.tools,
-        tool_choice=None if body.tool_choice in (None, "none", "auto") else body.tool_choice,
-        functions=body.functions,
-        function_call=body.function_call,
-        audio=body.audio,
-        modalities=None if body.modalities in (None, ["text"]) else body.modalities,
-        prediction=body.prediction,
-        reasoning_effort=body.reasoning_effort,
-        verbosity=body.verbosity,
-        web_search_options=body.web_search_options,
-        moderation=body.moderation,
+def _parsing(
+    body: ChatRequest,
+    served: Served,
+    tools: list[dict[str, Any]],
+    choice: tuple[str, str],
+    options: dict[str, Any],
+) -> Parsing | None:
+    return parsing_of(
+        served,
+        tools,
+        choice,
+        parallel_tool_calls=body.parallel_tool_calls is not False,
+        include_reasoning=body.include_reasoning is not False,
+        template_kwargs=options.get("variables", {}),
+        is_streamed=bool(body.stream),
+        past_tool_calls=sum(len(message.tool_calls or ()) for message in body.messages),
     )
-    if body.response_format is not None and body.response_format.type != "text":
-        refuse(response_format=body.response_format.type)
 
 
-def _template_message(index: int, message: Message) -> dict[str, Any]:
-    """A message as chat templates expect it: plain text content."""
-    if message.tool_calls is not None:
-        refuse(**{f"messages[{index}].tool_calls": message.tool_calls})
-    content = message.content
-    if content is None:
-        raise InvalidRequest("A message needs content.", param=f"messages[{index}].content")
-    if isinstance(content, list):
-        content = "".join(part.text for part in content)
-    role = "system" if message.role == "developer" else message.role
-    return {"role": role, "content": content}
+def _refuse_unsupported(body: ChatRequest) -> None:
+    if any(_UNSUPPORTED(body)):
+        refuse(
+            functions=body.functions,
+            function_call=body.function_call,
+            audio=body.audio,
+            modalities=None if body.modalities == ["text"] else body.modalities,
+            prediction=body.prediction,
+            verbosity=None if body.verbosity == "medium" else body.verbosity,
+            web_search_options=body.web_search_options,
+            moderation=body.moderation,
+            prompt_cache_options=body.prompt_cache_options,
+            chat_template=body.chat_template,
+        )
+
+
+_UNSUPPORTED = attrgetter(
+    "functions", "function_call", "audio", "modalities", "prediction", "verbosity",
+    "web_search_options", "moderation", "prompt_cache_options", "chat_template",
+)  # fmt: skip

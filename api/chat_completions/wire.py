@@ -7,28 +7,15 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from api.chat_completions.messages import Message
+from api.chat_completions.tools import Tools
 from api.parameters import MOST_TOP_LOGPROBS, SamplingFields
 from inference.wire import Logprob
 
 MOST_MESSAGES = 2_048
-
-
-class TextPart(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    text: str
-    type: Literal["text"] = "text"
-
-
-class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: str | list[TextPart] | None = None
-    name: str | None = None
-    tool_call_id: str | None = None
-    tool_calls: list[dict[str, Any]] | None = None
-    refusal: str | None = None
-
-
-class ResponseFormat(msgspec.Struct, frozen=True):
-    type: str
+MOST_DOCUMENTS = 128
+# OpenAI's, and "max", which some models of vLLM know.
+ReasoningEffort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 
 
 class ChatRequest(SamplingFields, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -36,32 +23,41 @@ class ChatRequest(SamplingFields, frozen=True, kw_only=True, forbid_unknown_fiel
     max_completion_tokens: Annotated[int, Meta(ge=1, le=2**31 - 1)] | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Meta(ge=0, le=MOST_TOP_LOGPROBS)] | None = None
-    response_format: ResponseFormat | None = None
-    # Known, and refused by name.
-    tools: list[Any] | None = None
-    tool_choice: Any = None
+    tools: Tools | None = None
+    tool_choice: str | dict[str, Any] | None = None
     parallel_tool_calls: bool | None = None
+    reasoning_effort: ReasoningEffort | None = None
+    # vLLM's.
+    include_reasoning: bool | None = None
+    add_generation_prompt: bool | None = None
+    continue_final_message: bool | None = None
+    add_special_tokens: bool | None = None
+    documents: Annotated[list[dict[str, Any]], Meta(max_length=MOST_DOCUMENTS)] | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
+    # Known, and refused by name.
     functions: list[Any] | None = None
     function_call: Any = None
     audio: Any = None
     modalities: list[str] | None = None
     prediction: Any = None
-    reasoning_effort: str | None = None
     verbosity: str | None = None
     web_search_options: Any = None
     moderation: Any = None
+    prompt_cache_options: Any = None
+    chat_template: Any = None
 
 
 decode = msgspec.json.Decoder(ChatRequest).decode
 to_json = msgspec.json.encode
 
 
-def usage_of(prompt: int, cached: int, completion: int) -> dict[str, Any]:
+def usage_of(prompt: int, cached: int, completion: int, reasoning: int = 0) -> dict[str, Any]:
     return {
         "prompt_tokens": prompt,
         "completion_tokens": completion,
         "total_tokens": prompt + completion,
         "prompt_tokens_details": {"cached_tokens": cached},
+        "completion_tokens_details": {"reasoning_tokens": reasoning},
     }
 
 
@@ -94,7 +90,13 @@ class ChunkWriter:
     """Frames of one streamed answer: everything but the delta is encoded once."""
 
     def __init__(
-        self, completion_id: str, created: int, model: str, with_usage: bool, service_tier: str
+        self,
+        completion_id: str,
+        created: int,
+        model: str,
+        with_usage: bool,
+        service_tier: str,
+        fingerprint: str,
     ):
         head = to_json(
             {
@@ -103,6 +105,7 @@ class ChunkWriter:
                 "created": created,
                 "model": model,
                 "service_tier": service_tier,
+                "system_fingerprint": fingerprint or None,
             }
         )
         self._head = head[:-1] + b',"choices":['
@@ -117,6 +120,19 @@ class ChunkWriter:
 
     def finish(self, index: int, reason: str) -> bytes:
         return self._chunk(index, b"{}", b"null", to_json(reason))
+
+    def rich(
+        self,
+        index: int,
+        delta: dict[str, Any],
+        logprobs: dict[str, Any] | None,
+        reason: str | None,
+        usage: dict[str, Any] | None,
+    ) -> bytes:
+        """A chunk of any form; ``usage`` is what was used so far, if that is wanted."""
+        choice = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": reason}
+        tail = self._tail if usage is None else b'],"usage":' + to_json(usage) + b"}"
+        return self._head + to_json(choice) + tail
 
     def usage(self, usage: dict[str, Any]) -> bytes:
         return self._head + b'],"usage":' + to_json(usage) + b"}"

@@ -9,7 +9,8 @@ from typing import Any
 import msgspec
 
 from api.chat_completions.wire import usage_of
-from api.choices import gather_choices
+from api.choices import Choice, gather_choices
+from api.completions.echo import Echo, best, candidates_of, check_echo
 from api.completions.wire import (
     MOST_PROMPTS,
     ChunkWriter,
@@ -25,8 +26,9 @@ from api.parameters import output_limit, refuse, sampling_of, tier_name, tier_of
 from api.plan import Plan
 from api.prompts import encode_inputs, split_inputs
 from api.resolve import resolve, stands_in_for
-from api.run import Run
+from api.run import Part, Run
 from inference.models import Model
+from inference.wire import Logprob
 from tenants.principal import Principal
 
 ENDPOINT = "completions"
@@ -35,11 +37,17 @@ ENDPOINT = "completions"
 class CompletionCall:
     """A validated completion request. Choices are numbered prompt by prompt."""
 
-    def __init__(self, body: CompletionRequest, plan: Plan):
+    def __init__(self, body: CompletionRequest, plan: Plan, echo: Echo | None):
         self.plan = plan
         self.is_stream = bool(body.stream)
-        self._with_usage = bool(body.stream_options and body.stream_options.include_usage)
-        self._logprobs = body.logprobs
+        options = body.stream_options
+        self._with_usage = bool(options and options.include_usage)
+        self._with_usage_so_far = bool(
+            self._with_usage and options and options.continuous_usage_stats
+        )
+        self._wants_logprobs = body.logprobs is not None
+        self._echo = echo
+        self._n = body.n or 1
         # OpenAI's object has no such field: only who named a tier hears of it.
         self._tier = {"service_tier": tier_name(plan.tier)} if body.service_tier else {}
         self._id = f"cmpl-{plan.request_id}"
@@ -48,16 +56,10 @@ class CompletionCall:
 
     async def whole(self, run: Run) -> bytes:
         """The ``text_completion`` object."""
+        made = await gather_choices(run, self._choices)
         choices = [
-            {
-                "index": index,
-                "text": choice.text,
-                "logprobs": None
-                if self._logprobs is None
-                else LogprobWriter(self._logprobs).write(choice.logprobs),
-                "finish_reason": choice.finish_reason,
-            }
-            for index, choice in enumerate(await gather_choices(run, self._choices))
+            self._choice(index, choice)
+            for index, choice in enumerate(best(made, self.plan.n, self._n))
         ]
         return to_json(
             {
@@ -67,22 +69,50 @@ class CompletionCall:
                 "model": self.plan.entry.name,
                 "choices": choices,
                 "usage": self._usage(run),
+                "system_fingerprint": self.plan.candidates[0].fingerprint or None,
                 **self._tier,
             }
         )
 
+    def _choice(self, index: int, choice: Choice) -> dict[str, Any]:
+        text = choice.text
+        logprobs: list[Logprob | str] = list(choice.logprobs)
+        if self._echo is not None:
+            prompt = index // self._n
+            text = self._echo.text(prompt) + ("" if self._echo.is_all else text)
+            before = self._echo.logprobs(prompt, choice.prompt_logprobs)
+            logprobs = before + ([] if self._echo.is_all else logprobs)
+        return {
+            "index": index,
+            "text": text,
+            "logprobs": LogprobWriter().write(logprobs) if self._wants_logprobs else None,
+            "finish_reason": choice.finish_reason,
+        }
+
     async def chunks(self, run: Run) -> AsyncIterator[list[bytes]]:
         """Chunks as they come; those of one list belong in one write."""
-        writer = ChunkWriter(self._id, self._created, self.plan.entry.name, self._with_usage)
-        logprobs = [LogprobWriter(self._logprobs or 0) for _ in range(self._choices)]
+        writer = ChunkWriter(
+            self._id,
+            self._created,
+            self.plan.entry.name,
+            self._with_usage,
+            self.plan.candidates[0].fingerprint,
+        )
+        logprobs = [LogprobWriter() for _ in range(self._choices)]
+        echoed: set[int] = set()
+        tokens = [0] * self._choices
         finished = 0
         ready: list[bytes] = []
         async for part in run.parts():
-            output = part.output
-            found: dict[str, Any] | None = None
-            if self._logprobs is not None:
-                found = logprobs[part.index].write(output.logprobs or [])
-            ready = [writer.text(part.index, output.text, found, output.finish_reason)]
+            index, output = part.index, part.output
+            text: str = output.text
+            scored: list[Logprob | str] = list(output.logprobs or ())
+            if self._echo is not None:
+                text, scored = self._with_echo(part, echoed, scored)
+            found = logprobs[index].write(scored) if self._wants_logprobs else None
+            tokens[index] += len(output.token_ids)
+            usage = self._usage_so_far(run, tokens[index]) if self._with_usage_so_far else None
+            ready = [writer.text(index, text, found, output.finish_reason, usage)]
             finished += bool(output.finish_reason)
             if finished < self._choices:
                 yield ready
@@ -90,6 +120,23 @@ class CompletionCall:
         if self._with_usage:
             ready.append(writer.usage(self._usage(run)))
         yield ready
+
+    def _with_echo(
+        self, part: Part, echoed: set[int], scored: list[Logprob | str]
+    ) -> tuple[str, list[Logprob | str]]:
+        """The part's text and logprobs, behind the prompt's if it is the choice's first."""
+        echo, index, output = self._echo, part.index, part.output
+        assert echo is not None
+        text = "" if echo.is_all else output.text
+        scored = [] if echo.is_all else scored
+        if index in echoed:
+            return text, scored
+        echoed.add(index)
+        prompt = index // self.plan.n
+        return echo.text(prompt) + text, echo.logprobs(prompt, output.prompt_logprobs) + scored
+
+    def _usage_so_far(self, run: Run, completion: int) -> dict[str, Any]:
+        return usage_of(self.plan.prompt_tokens, run.cached_tokens, completion)
 
     def _usage(self, run: Run) -> dict[str, Any]:
         return usage_of(self.plan.prompt_tokens, run.cached_tokens, run.completion_tokens)
@@ -108,18 +155,20 @@ async def prepare(
         body = decode(raw)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise malformed(error) from None
-    refuse(echo=body.echo, suffix=body.suffix)
-    if body.best_of not in (None, body.n or 1):
-        refuse(best_of=body.best_of)
+    refuse(suffix=body.suffix)
+    candidates_each = candidates_of(body)
     tier = tier_of(body.service_tier, principal)
     entry, candidates = resolve(gateway, body.model, Model.Kind.CHAT, principal, tier, controls)
     served = candidates[0]
     inputs = split_inputs(body.prompt, "prompt", MOST_PROMPTS)
-    prompts = await encode_inputs(inputs, served, principal.organization, "prompt")
+    prompts = await encode_inputs(
+        inputs, served, principal.organization, "prompt", body.add_special_tokens is not False
+    )
+    check_echo(body, prompts)
     longest = max(map(len, prompts))
     max_tokens = output_limit(
         # OpenAI's default for this endpoint, kept so that clients see no surprise.
-        16 if body.max_tokens is None else body.max_tokens,
+        16 if body.max_tokens is None else max(1, body.max_tokens),
         longest,
         served,
         "max_tokens",
@@ -132,8 +181,15 @@ async def prepare(
         entry=entry,
         candidates=candidates,
         prompts=prompts,
-        sampling=sampling_of(body, max_tokens, served, body.logprobs),
-        n=body.n or 1,
+        sampling=sampling_of(
+            body,
+            max_tokens,
+            served,
+            # The best are told by their logprobs.
+            0 if candidates_each > (body.n or 1) and body.logprobs is None else body.logprobs,
+            prompt_logprobs=body.logprobs if body.echo else None,
+        ),
+        n=candidates_each,
         screened_text="\n".join(item for item in inputs if isinstance(item, str)),
         has_output_limit=True,
         cache_ttl_s=principal.response_cache_ttl_s,
@@ -142,4 +198,7 @@ async def prepare(
         stands_in_for=stands_in_for(gateway, body.model, entry),
         started_at=started_at,
     )
-    return CompletionCall(body, plan)
+    echo = None
+    if body.echo:
+        echo = Echo(inputs, prompts, served.renderer, is_all=body.max_tokens == 0)
+    return CompletionCall(body, plan, echo)

@@ -109,10 +109,8 @@ class Sequence:
             if delta.logprobs:
                 pending.logprobs = (pending.logprobs or []) + delta.logprobs
             if delta.message is not None:
-                if pending.message is None:
-                    pending.message = delta.message
-                else:
-                    pending.message.add(delta.message)
+                before = pending.message
+                pending.message = before.plus(delta.message) if before else delta.message
             pending.finish_reason = delta.finish_reason
         if delta.finish_reason:
             self.is_done = True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,13 @@ from inference.store.facts import read_facts, read_json
 # transformers' SPECIAL_TOKENS_ATTRIBUTES: what a chat template may name.
 NAMED_TOKENS = (
     "bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token",
+)  # fmt: skip
+
+
+# Of a generation config, what requests may leave open; vLLM's server takes these too.
+SAMPLING_DEFAULTS = (
+    "temperature", "top_p", "top_k", "min_p", "repetition_penalty", "presence_penalty",
+    "frequency_penalty",
 )  # fmt: skip
 
 
@@ -28,6 +35,7 @@ class PromptFiles:
     templates: dict[str, str]
     eos_token_ids: frozenset[int]
     max_context_tokens: int
+    sampling_defaults: dict[str, float] = field(default_factory=dict)
 
 
 def read_prompt_files(folder: Path) -> PromptFiles:
@@ -43,7 +51,14 @@ def read_prompt_files(folder: Path) -> PromptFiles:
         templates=_templates(folder, config),
         eos_token_ids=_eos_token_ids(folder),
         max_context_tokens=read_facts(folder).max_context_tokens,
+        sampling_defaults=_sampling_defaults(folder),
     )
+
+
+def _sampling_defaults(folder: Path) -> dict[str, float]:
+    config = read_json(folder / "generation_config.json")
+    found = {name: config.get(name) for name in SAMPLING_DEFAULTS}
+    return {name: value for name, value in found.items() if isinstance(value, int | float)}
 
 
 def _special_tokens(folder: Path, config: dict[str, Any]) -> dict[str, str]:

@@ -29,6 +29,7 @@ class PromptRenderer:
         self.special_tokens = files.special_tokens
         self.eos_token_ids = files.eos_token_ids
         self.max_context_tokens = files.max_context_tokens
+        self.sampling_defaults = files.sampling_defaults
         self._tokens = Tokens(files, cache)
         self._templates = {
             name: ChatTemplate(source, files.special_tokens)
@@ -53,10 +54,12 @@ class PromptRenderer:
         messages: Sequence[Message],
         tools: list[dict[str, Any]] | None = None,
         add_generation_prompt: bool = True,
-        **variables: Any,
+        continue_final_message: bool = False,
+        variables: dict[str, Any] | None = None,
     ) -> str:
         """The prompt's text; ``variables`` are the client's ``chat_template_kwargs``.
 
+        With ``continue_final_message`` it ends where the last message's content does.
         Raises ``InvalidRequest`` when the template refuses the messages.
         """
         template = self._templates.get("default")
@@ -64,7 +67,9 @@ class PromptRenderer:
             template = self._templates.get("tool_use", template)
         if template is None:
             raise InvalidRequest("This model has no chat template.", param="model")
-        return template.render(messages, tools, add_generation_prompt, variables)
+        if continue_final_message:
+            return template.render_open(messages, tools, variables or {})
+        return template.render(messages, tools, add_generation_prompt, variables or {})
 
     def tokenize(self, text: str, add_special_tokens: bool, *, scope: int) -> list[int]:
         """Exactly what transformers' tokenizer of this folder gives."""
@@ -94,15 +99,19 @@ class PromptRenderer:
         limit_tokens: int,
         tools: list[dict[str, Any]] | None = None,
         add_generation_prompt: bool = True,
-        **variables: Any,
+        continue_final_message: bool = False,
+        add_special_tokens: bool = False,
+        variables: dict[str, Any] | None = None,
     ) -> list[int]:
         """Render and tokenize a chat, as vLLM does: the template writes the special tokens.
 
         Refuses only what is certainly longer than ``limit_tokens``; the caller
         compares the exact count.
         """
-        text = self.render_chat(messages, tools, add_generation_prompt, **variables)
-        return await self._encode(text, False, scope, limit_tokens, "messages")
+        text = self.render_chat(
+            messages, tools, add_generation_prompt, continue_final_message, variables
+        )
+        return await self._encode(text, add_special_tokens, scope, limit_tokens, "messages")
 
     async def encode_text(
         self,

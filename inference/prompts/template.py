@@ -24,7 +24,12 @@ Message = dict[str, Any]
 # What rendering raises when the messages do not fit the template.
 MISFIT = (jinja2.TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError)
 # Names that the renderer itself gives a template.
-RESERVED = frozenset({"messages", "tools", "add_generation_prompt", "chat_template", "tokenize"})
+RESERVED = frozenset(
+    {"messages", "tools", "add_generation_prompt", "chat_template", "tokenize",
+     "continue_final_message"}
+)  # fmt: skip
+# transformers' own mark of where the last message ends.
+END_OF_MESSAGE = "CONTINUE_FINAL_MESSAGE_TAG "
 PROBE = "sluice-probe"
 
 
@@ -113,6 +118,34 @@ class ChatTemplate:
             raise InvalidRequest(
                 "The model's chat template cannot render these messages.", param="messages"
             ) from error
+
+    def render_open(
+        self,
+        messages: Sequence[Message],
+        tools: list[dict[str, Any]] | None,
+        variables: dict[str, Any],
+    ) -> str:
+        """Without what the template writes after the last message, for a model to go on with
+        that message. As ``apply_chat_template(continue_final_message=True)``."""
+        last = messages[-1]
+        content = last.get("content")
+        if isinstance(content, list) and content:
+            end = {**content[-1], "text": content[-1]["text"] + END_OF_MESSAGE}
+            marked: Any = [*content[:-1], end]
+        elif isinstance(content, str):
+            marked = content + END_OF_MESSAGE
+        else:
+            raise InvalidRequest("There is no last message to continue.", param="messages")
+        opened = [*messages[:-1], {**last, "content": marked}]
+        text = self.render(opened, tools, False, variables)
+        place = text.rfind(END_OF_MESSAGE.strip())
+        if place < 0:
+            raise InvalidRequest(
+                "The model's chat template leaves out the last message.", param="messages"
+            )
+        # A template that strips contents took the mark's own space, and means it so.
+        keeps_spaces = text.startswith(END_OF_MESSAGE, place)
+        return text[:place] if keeps_spaces else text[:place].rstrip()
 
     def _render(
         self,

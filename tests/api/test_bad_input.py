@@ -16,6 +16,8 @@ CHAT = "/v1/chat/completions"
 COMPLETIONS = "/v1/completions"
 EMBEDDINGS = "/v1/embeddings"
 HI = [{"role": "user", "content": "Hi"}]
+TOOL = {"type": "function", "function": {"name": "f"}}
+IMAGE = {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "http://a/b"}}]}
 
 
 def chat(**fields: Any) -> dict[str, Any]:
@@ -88,8 +90,23 @@ CASES: list[tuple[str, dict[str, Any], int, str | None]] = [
     (CHAT, chat(stream="yes"), 400, "stream"),
     (CHAT, chat(stream_options={"include_usage": True}), 400, "stream_options"),
     (CHAT, chat(stream=True, stream_options={"x": 1}), 400, "stream_options.x"),
-    (CHAT, chat(tools=[{"type": "function"}]), 400, "tools"),
-    (CHAT, chat(response_format={"type": "json_object"}), 400, "response_format"),
+    (CHAT, chat(tools=[]), 400, "tools"),
+    (CHAT, chat(tools=[{"type": "function"}]), 400, "tools[0].function"),
+    (CHAT, chat(tools=[TOOL] * 129), 400, "tools"),
+    (CHAT, chat(tools=[TOOL], tool_choice="f"), 400, "tool_choice"),
+    (CHAT, chat(tool_choice="required"), 400, "tool_choice"),
+    (CHAT, chat(functions=[{"name": "f"}]), 400, "functions"),
+    (CHAT, chat(reasoning_effort="high"), 400, "reasoning_effort"),
+    (CHAT, chat(reasoning_effort="utmost"), 400, "reasoning_effort"),
+    (CHAT, chat(verbosity="low"), 400, "verbosity"),
+    (CHAT, chat(chat_template="{{ 1 }}"), 400, "chat_template"),
+    (CHAT, chat(chat_template_kwargs={"messages": []}), 400, "chat_template_kwargs"),
+    (CHAT, chat(messages=[IMAGE]), 400, "messages[0].content[0]"),
+    (CHAT, chat(response_format={"type": "xml"}), 400, "response_format.type"),
+    (CHAT, chat(structured_outputs={"regex": "(a{900}){900}"}), 400, "structured_outputs.regex"),
+    (CHAT, chat(structured_outputs={"x": 1}), 400, "structured_outputs.x"),
+    (CHAT, chat(metadata={str(n): "a" for n in range(17)}), 400, "metadata"),
+    (CHAT, chat(metadata={"a": "x" * 513}), 400, "metadata[...]"),
     (CHAT, chat(store=True), 400, "store"),
     (CHAT, chat(service_tier="scale"), 400, "service_tier"),
     (CHAT, chat(frobnicate=1), 400, "frobnicate"),
@@ -102,9 +119,12 @@ CASES: list[tuple[str, dict[str, Any], int, str | None]] = [
     (COMPLETIONS, completion(prompt=[True]), 400, "prompt[0]"),
     (COMPLETIONS, completion(prompt=["a"] * 65), 400, "prompt"),
     (COMPLETIONS, completion(prompt=5), 400, "prompt"),
-    (COMPLETIONS, completion(echo=True), 400, "echo"),
+    (COMPLETIONS, completion(max_tokens=0), 400, "max_tokens"),
+    (COMPLETIONS, completion(prompt="a " * 2_000, echo=True, logprobs=0), 400, "echo"),
     (COMPLETIONS, completion(suffix="x"), 400, "suffix"),
-    (COMPLETIONS, completion(best_of=2), 400, "best_of"),
+    (COMPLETIONS, completion(best_of=2, n=3), 400, "best_of"),
+    (COMPLETIONS, completion(best_of=2, stream=True), 400, "best_of"),
+    (COMPLETIONS, completion(best_of=17), 400, "best_of"),
     (COMPLETIONS, completion(logprobs=6), 400, "logprobs"),
     (EMBEDDINGS, embedding(input=""), 400, "input"),
     (EMBEDDINGS, embedding(input=["a", ""]), 400, "input[1]"),

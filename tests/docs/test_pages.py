@@ -15,10 +15,20 @@ import inference.errors
 import tenants.authentication
 import tenants.errors
 from api import parameters
-from api.chat_completions.wire import MOST_MESSAGES, ChatRequest
-from api.completions.wire import MOST_LOGPROBS, MOST_PROMPTS, CompletionRequest
+from api import structured_outputs as bounds
+from api.chat_completions.messages import MOST_CALLS
+from api.chat_completions.prompting import MOST_TEMPLATE_KWARGS_BYTES
+from api.chat_completions.tools import MOST_TOOLS, MOST_TOOLS_BYTES
+from api.chat_completions.wire import MOST_DOCUMENTS, MOST_MESSAGES, ChatRequest
+from api.completions.wire import (
+    MOST_LOGPROBS,
+    MOST_PROMPTS,
+    MOST_SCORED_PROMPT_TOKENS,
+    CompletionRequest,
+)
 from api.embeddings.handler import MOST_INPUTS
 from config.settings import env
+from workers.engines import grammar_child
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -94,8 +104,8 @@ def test_guide_has_every_parameter() -> None:
     section = GUIDE.split("## Parameters")[1].split("\n## ")[0] + GUIDE.split("## Streaming")[1]
     told = set(re.findall(r"`(\w+)`", section))
     fields = {*ChatRequest.__struct_fields__, *CompletionRequest.__struct_fields__}
-    # "stream" and "prompt" have sections; parallel_tool_calls means nothing without tools.
-    assert fields - told <= {"stream", "stream_options", "prompt", "parallel_tool_calls"}
+    # These have sections of their own.
+    assert fields - told <= {"stream", "prompt"}
 
 
 @pytest.mark.parametrize(
@@ -110,6 +120,27 @@ def test_guide_has_every_parameter() -> None:
         ("MOST_BAD_WORDS", parameters.MOST_BAD_WORDS, "up to {}, each of 1"),
         ("MOST_LOGPROBS", MOST_LOGPROBS, "(completions) | 0 to {} |"),
         ("MOST_MESSAGES", MOST_MESSAGES, "| `messages` | 1 to {} |"),
+        ("MOST_METADATA", parameters.MOST_METADATA, "| `metadata` | up to {} pairs"),
+        ("MOST_METADATA_KEY", parameters.MOST_METADATA_KEY, "names of up to {} and"),
+        ("MOST_METADATA_VALUE", parameters.MOST_METADATA_VALUE, "values of up to {} characters"),
+        ("MOST_SCORED", MOST_SCORED_PROMPT_TOKENS, "prompts of at most {} tokens |"),
+        ("MOST_DOCUMENTS", MOST_DOCUMENTS, "| `documents` (chat) | up to {} objects"),
+        ("MOST_KWARGS", MOST_TEMPLATE_KWARGS_BYTES >> 10, "(chat) | at most {} KiB;"),
+        ("MOST_TOOLS", MOST_TOOLS, "Bounds: 1 to {} tools"),
+        ("MOST_TOOLS_BYTES", MOST_TOOLS_BYTES >> 10, "tools, {} KiB together"),
+        ("MOST_CALLS", MOST_CALLS, "{} earlier calls a message"),
+        ("MOST_SCHEMA_BYTES", bounds.MOST_SCHEMA_BYTES >> 10, "| schema | {} KiB,"),
+        ("MOST_SCHEMA_DEPTH", bounds.MOST_SCHEMA_DEPTH, "KiB, {} levels of JSON"),
+        ("MOST_PROPERTIES", bounds.MOST_PROPERTIES, "{} properties"),
+        ("MOST_ENUM_VALUES", bounds.MOST_ENUM_VALUES, "{} enum values |"),
+        ("MOST_REGEX_CHARACTERS", bounds.MOST_REGEX_CHARACTERS, "schema | {} characters;"),
+        ("MOST_REGEX_SIZE", bounds.MOST_REGEX_SIZE, "{} with repetitions written out"),
+        ("MOST_REGEX_DEPTH", bounds.MOST_REGEX_DEPTH, "{} levels of groups"),
+        ("MOST_CHOICES_ALLOWED", bounds.MOST_CHOICES, "| choices | {}, each"),
+        ("MOST_CHOICE_CHARACTERS", bounds.MOST_CHOICE_CHARACTERS, "each of 1 to {} characters |"),
+        ("MOST_GRAMMAR", bounds.MOST_GRAMMAR_CHARACTERS >> 10, "| grammar | {} KiB |"),
+        ("MOST_CPU_S", grammar_child.MOST_CPU_S, "| compiling it | {} s of CPU"),
+        ("MOST_MEMORY", grammar_child.MOST_MEMORY_BYTES >> 30, "CPU and {} GiB"),
         ("MOST_PROMPTS", MOST_PROMPTS, "a list of up to {} of either; choices"),
         ("MOST_INPUTS", MOST_INPUTS, "a list of up to {} of either. `encoding_format`"),
         ("REQUEST_TIMEOUT_S", float(env.declared["REQUEST_TIMEOUT_S"].default), "{} s (`REQU"),

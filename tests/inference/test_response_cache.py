@@ -23,7 +23,7 @@ from inference.response_cache import (
     is_cacheable,
     key_of,
 )
-from inference.wire import Sampling
+from inference.wire import Parsing, Sampling
 from tenants.models import AuditEvent
 from tenants.redis_link import RedisLink
 from tests.cast import build_cast
@@ -260,6 +260,7 @@ def different_requests() -> list[tuple[int, int, list[list[int]], Sampling, int]
             "skip_special_tokens": False, "spaces_between_special_tokens": False,
             "logprobs": 0, "logit_bias": {1: 1.0}, "bad_words": ["a"],
             "allowed_token_ids": [1], "structured": {"regex": "a"},
+                "structured_field": "a", "parsing": Parsing(), "prompt_logprobs": 0,
         }.items()
     ]  # fmt: skip
     assert len(changed) == len(Sampling.__struct_fields__), "a new field: add it above"

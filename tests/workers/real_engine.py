@@ -23,13 +23,18 @@ from tokenizers import Tokenizer
 
 from config.celery import app
 from inference.engine_protocol import EngineSpec, Step
-from inference.wire import Delta, Sampling, Submission, WorkerUsage
+from inference.wire import Delta, Parsing, Sampling, Submission, WorkerUsage
 from tests.workers.factory import make_submission
 from workers.engine.host import EngineHost, ReplicaIdentity
 from workers.engines.resume import resumed_detokenizer
 from workers.engines.vllm import VllmEngine
 
 CAPACITY = 8
+WEATHER = {
+    "type": "function",
+    "function": {"name": "get_weather", "parameters": {"type": "object"}},
+}
+BEGUN_CALL = '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Par'
 PROMPTS = (
     "The capital of France is",
     "Once upon a time there was a miller who",
@@ -76,7 +81,9 @@ class Scenarios:
         self.tokenizer = Tokenizer.from_file(str(store / "tokenizer.json"))
         # In float32 a token's logits are the same to the last bits whatever it is computed
         # beside; in bfloat16 near ties fall either way, in one engine's own answers too.
-        spec = EngineSpec("smollm2", "chat", str(store), "float32", 2048, CAPACITY)
+        spec = EngineSpec(
+            "smollm2", "chat", str(store), "float32", 2048, CAPACITY, tool_parser="hermes"
+        )
         self.host = EngineHost(
             VllmEngine(), spec, ReplicaIdentity("chat-1", 1, 1), settings.REDIS_URL
         )
@@ -173,6 +180,64 @@ class Scenarios:
         reason = self.heard.deltas[whole.request_id][-1].finish_reason
         return {"cuts": len(rest), "wrong": wrong, "text": text, "finish": reason}
 
+    def parsed(self) -> dict[str, Any]:
+        """A tool call that another engine began: what is said of the rest, and of the whole."""
+        prompt = self.tokenizer.encode("Call:").ids
+        begun = self.tokenizer.encode(BEGUN_CALL).ids
+        parsing = Parsing(tools=[WEATHER], tool_choice="auto")
+        sampling = Sampling(max_tokens=12, temperature=0.0, parsing=parsing)
+        assert sampling.can_continue
+        rest = self.submission(prompt + begun, sampling, offset=len(begun))
+        plain = msgspec.structs.replace(sampling, parsing=None, skip_special_tokens=False)
+        raw = self.submission(prompt + begun, plain, offset=len(begun))
+        self.run(rest, raw)
+        engine: Any = self.host._engine
+        whole = engine._parsers.open(self.submission(prompt, sampling), sampling, parsing)
+        before, after = Delta("", 0, 0, begun, BEGUN_CALL), Delta("", 0, 0, [], "")
+        after.token_ids, after.text = (
+            self.heard.ids(raw.request_id),
+            self.heard.text(raw.request_id),
+        )
+        after.finish_reason = "length"
+        whole.apply(before)
+        whole.apply(after)
+        parts = [delta.message for delta in self.heard.deltas[rest.request_id] if delta.message]
+        return {
+            "names": [call.name for part in parts for call in part.tool_calls if call.name],
+            "content": self.heard.text(rest.request_id),
+            "arguments": "".join(call.arguments for part in parts for call in part.tool_calls),
+            "expected": "".join(call.arguments for call in after.message.tool_calls)
+            if after.message
+            else "",
+            "begun": [call.name for call in before.message.tool_calls if call.name]
+            if before.message
+            else [],
+        }
+
+    def constrained(self) -> dict[str, Any]:
+        """What would have to go on within a grammar, and what no grammar can be made of."""
+        prompt, sampling = [1, 2, 3], Sampling(max_tokens=8, structured={"regex": "[0-9]{6}"})
+        assert not sampling.can_continue
+        submissions = {
+            "fresh": self.submission(prompt, sampling),
+            "continued": self.submission([*prompt, 33], sampling, offset=1),
+            "unknown": self.submission(prompt, Sampling(structured={"json": {}, "regex": "a"})),
+            "empty": self.submission(prompt, Sampling(structured={"grammar": 'root ::= root "a"'})),
+        }
+        self.run(*submissions.values())
+        # Without its child the next new grammar gets another.
+        checker: Any = self.host._engine._grammars  # type: ignore[attr-defined]
+        checker._child.kill()
+        after = self.submission(prompt, Sampling(max_tokens=8, structured={"regex": "[a-c]{3}"}))
+        self.run(after)
+        ends = {name: self.heard.deltas[each.request_id][-1] for name, each in submissions.items()}
+        return {
+            "text": self.heard.text(submissions["fresh"].request_id),
+            "after": self.heard.text(after.request_id),
+            "errors": {name: end.error for name, end in ends.items()},
+            "detail": ends["empty"].detail,
+        }
+
     def detokenizer(self) -> dict[str, Any]:
         """Characters of several tokens, cut anywhere."""
         from vllm.v1.engine.detokenizer import IncrementalDetokenizer
@@ -220,6 +285,16 @@ def _request(prompt: list[int], params: Any) -> Any:
     return EngineCoreRequest("r", prompt, None, params, None, 0.0, None, None, None)
 
 
+def _parsers() -> dict[str, list[str]]:
+    from vllm.reasoning import ReasoningParserManager
+    from vllm.tool_parsers import ToolParserManager
+
+    return {
+        "tools": ToolParserManager.list_registered(),
+        "reasoning": ReasoningParserManager.list_registered(),
+    }
+
+
 def say(**found: Any) -> None:
     print(json.dumps(found), flush=True)
 
@@ -230,6 +305,9 @@ def main() -> None:
     say(accounting=scenarios.accounting())
     say(continuations=scenarios.continuations())
     say(detokenizer=scenarios.detokenizer())
+    say(parsed=scenarios.parsed())
+    say(constrained=scenarios.constrained())
+    say(parsers=_parsers())
     stopped = scenarios.hang()
     at = time.monotonic()
     say(stopped=stopped)

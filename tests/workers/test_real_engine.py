@@ -4,33 +4,30 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
 
+from inference.parsers import REASONING_PARSERS, TOOL_PARSERS
 from tests.harness.services import CHECKOUT
-
-WEIGHTS = Path(os.environ["MODEL_STORE"]) / "smollm2-135m-instruct" / "1"
-
-pytestmark = pytest.mark.skipif(
-    not (WEIGHTS / "tokenizer.json").exists(), reason=f"no weights in {WEIGHTS}: make models"
-)
+from tests.inference.default_models import default_folder
 
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What ``real_engine`` found, and how its process ended. Started once: it takes a minute."""
+    weights = default_folder("smollm2-135m-instruct")
     said = tmp_path_factory.mktemp("real") / "said"
     # Into files: the stopped processes would hold pipes open after their parent's end.
     with said.open("w") as output, said.with_suffix(".errors").open("w") as errors:
         process = subprocess.Popen(
-            [sys.executable, "-m", "tests.workers.real_engine", str(WEIGHTS)],
+            [sys.executable, "-m", "tests.workers.real_engine", str(weights)],
             cwd=CHECKOUT,
             stdout=output,
             stderr=errors,
@@ -57,7 +54,7 @@ def _clean() -> Iterator[None]:
     client.close()
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(400)  # the first to want the weights converts them
 def test_engine_seconds_of_sequences_sum_to_the_busy_wall_time(found: dict[str, Any]) -> None:
     accounts = found["accounting"]
 
@@ -94,6 +91,29 @@ def test_characters_of_several_tokens_are_whole_wherever_they_are_cut(
 ) -> None:
     assert found["detokenizer"]["text"].startswith("🎉 naïve 漢字")
     assert found["detokenizer"]["cuts"] > 10 and found["detokenizer"]["wrong"] == []
+
+
+def test_a_tool_call_goes_on_without_being_begun_again(found: dict[str, Any]) -> None:
+    parsed = found["parsed"]
+    assert parsed["begun"] == ["get_weather"]
+    assert parsed["names"] == []
+    assert parsed["content"] == ""
+    assert parsed["arguments"]
+    assert parsed["arguments"] == parsed["expected"]
+
+
+def test_a_grammar_holds_and_what_is_none_is_refused(found: dict[str, Any]) -> None:
+    constrained = found["constrained"]
+    assert re.fullmatch("[0-9]{6}", constrained["text"])
+    assert re.fullmatch("[a-c]{3}", constrained["after"])
+    errors = dict.fromkeys(("continued", "unknown", "empty"), "invalid_parameters")
+    assert constrained["errors"] == {"fresh": "", **errors}
+    assert "no text matches it" in constrained["detail"]
+
+
+def test_the_parsers_that_staff_may_choose_are_vllms(found: dict[str, Any]) -> None:
+    assert set(found["parsers"]["tools"]) == TOOL_PARSERS
+    assert set(found["parsers"]["reasoning"]) == REASONING_PARSERS
 
 
 def test_a_hung_engine_is_out_of_rotation_within_15_s_and_its_process_ends(

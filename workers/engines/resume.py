@@ -8,6 +8,8 @@ A continuation is the prompt plus the tokens that were emitted, the last ``offse
   bytes are in tokens of both sides is whole;
 - frequency penalty: a bias of what the emitted tokens would be penalized by. vLLM adds
   biases before it penalizes, so that this is exact without a repetition penalty;
+- a parser of tool calls or reasoning: a new one that heard the emitted tokens, and whose
+  findings among them are left out;
 - repetition penalty: nothing. vLLM counts prompt and output alike.
 
 ``inference.wire.Sampling.can_continue`` says what cannot be made up for.
@@ -16,6 +18,7 @@ A continuation is the prompt plus the tokens that were emitted, the last ``offse
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -34,10 +37,16 @@ def resumed_sampling(submission: Submission) -> Sampling | None:
     return msgspec.structs.replace(sampling, logit_bias=bias)
 
 
-def resumed_detokenizer(tokenizer: Any, request: Any, offset: int) -> Any:
+def resumed_detokenizer(
+    tokenizer: Any,
+    request: Any,
+    offset: int,
+    replay: Callable[[int, str], None] | None = None,
+) -> Any:
     """vLLM's detokenizer as it was after ``offset`` tokens of output.
 
-    ``request`` is the ``EngineCoreRequest`` of the continuation.
+    ``request`` is the ``EngineCoreRequest`` of the continuation. ``replay`` hears of each
+    of those tokens with the text that came with it, as a parser once did.
     """
     from vllm.v1.engine.detokenizer import IncrementalDetokenizer
 
@@ -49,6 +58,12 @@ def resumed_detokenizer(tokenizer: Any, request: Any, offset: int) -> Any:
         request, prompt_token_ids=request.prompt_token_ids[:-offset], sampling_params=params
     )
     detokenizer = IncrementalDetokenizer.from_new_request(tokenizer, began)
-    detokenizer.update(request.prompt_token_ids[-offset:], False)
-    detokenizer.get_next_output_text(False, True)  # its client has this text
+    emitted = request.prompt_token_ids[-offset:]
+    if replay is None:
+        detokenizer.update(emitted, False)
+        detokenizer.get_next_output_text(False, True)  # its client has this text
+        return detokenizer
+    for token_id in emitted:
+        detokenizer.update([token_id], False)
+        replay(token_id, detokenizer.get_next_output_text(False, True))
     return detokenizer

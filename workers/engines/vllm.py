@@ -7,7 +7,7 @@ import logging
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from django.conf import settings
@@ -15,7 +15,10 @@ from django.conf import settings
 from inference.engine_protocol import PROBE_EVERY_S, EngineSpec, EngineStats, Step, ignore_step
 from inference.wire import Delta, Logprob, Sampling, Submission
 from workers.engines import cpu
+from workers.engines.grammars import GrammarChecker, TooManyGrammars
 from workers.engines.resume import resumed_detokenizer, resumed_sampling
+from workers.engines.vllm_chat import ChatParse, ChatParsers, adjusted_sampling
+from workers.engines.vllm_params import params_of, structured_of
 from workers.engines.vllm_steps import Steps
 
 log = logging.getLogger(__name__)
@@ -27,12 +30,27 @@ class _Live:
 
     collector: Any
     prompt_tokens: int
+    chat: ChatParse | None = None
     has_output: bool = False
+
+
+@dataclass(slots=True)
+class _Prepared:
+    """What vLLM is told of a sequence beside its prompt."""
+
+    params: Any
+    chat: ChatParse | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+class _Unacceptable(Exception):
+    """The sequence's grammar, or what its tools make one of, in words for the client."""
 
 
 # vLLM's processes spin for a second after each step, waiting for the next. Where cores are
 # what computes, an idle neighbour's probe every 5 s took a fifth of two of them.
 PROBE_EVERY_ON_CPU_S = 30.0
+GRAMMARS_RETRY_MS = 2_000
 
 
 class VllmEngine:
@@ -43,7 +61,10 @@ class VllmEngine:
         self._llm: Any = None
         self._live: dict[str, _Live] = {}
         self._steps = Steps()
-        self._resumed: dict[str, int] = {}  # offsets of continuations on their way in
+        # Continuations on their way in: their offsets, and who else is to hear their tokens.
+        self._resumed: dict[str, tuple[int, ChatParse | None]] = {}
+        self._parsers: ChatParsers | None = None
+        self._grammars: GrammarChecker | None = None
         self._stats = EngineStats(0, 0, 0.0)
         self._kv_tokens = 0
         self._background: set[asyncio.Task[None]] = set()
@@ -62,54 +83,111 @@ class VllmEngine:
         if _is_on_cpu():
             self.probe_every_s = PROBE_EVERY_ON_CPU_S
         await self._warm_up()
+        if not self._is_embedding:
+            self._parsers = ChatParsers(spec, self._llm.get_tokenizer(), self._llm.model_config)
+            self._grammars = _make_grammar_checker(self._llm)
         self._kv_tokens = _kv_tokens(self._llm.vllm_config.cache_config)
         self._stats = EngineStats(0, 0, 0.0, self._kv_tokens)
         self._resume_on_arrival()
         self._is_ready = True
 
     async def submit(self, submission: Submission) -> None:
+        from vllm.exceptions import VLLMClientError
         from vllm.inputs.engine import tokens_input
         from vllm.v1.engine.exceptions import EngineDeadError
 
         engine_id = submission.engine_id
-        if submission.offset and submission.sampling is not None:
-            self._resumed[engine_id] = submission.offset
-        self._steps.wake(time.monotonic())
         try:
+            prepared = await self._prepare(submission)
+            if submission.offset and submission.sampling is not None:
+                self._resumed[engine_id] = submission.offset, prepared.chat
+            self._steps.wake(time.monotonic())
             collector = await self._llm.add_request(
                 engine_id,
                 tokens_input(submission.prompt_ids, cache_salt=submission.cache_salt or None),
-                _params(resumed_sampling(submission)),
+                prepared.params,
+                **prepared.options,
             )
         except EngineDeadError as error:
             self._on_death(error)
             return
-        except (ValueError, TypeError, NotImplementedError) as error:
-            # vLLM refuses odd parameters with ValueError; the engine is untouched.
+        except TooManyGrammars:
+            self._refuse(engine_id, "overloaded", retry_after_ms=GRAMMARS_RETRY_MS)
+            return
+        except _Unacceptable as error:
+            self._refuse(engine_id, "invalid_parameters", str(error))
+            return
+        except (ValueError, TypeError, NotImplementedError, VLLMClientError) as error:
+            # vLLM refuses odd parameters with these; the engine is untouched.
             log.info("engine.refused", extra={"sequence": engine_id, "error": str(error)})
-            self._emit(_last(engine_id, "error", "invalid_parameters"))
-            self._rest_if_idle()
+            self._refuse(engine_id, "invalid_parameters")
             return
         finally:
             self._resumed.pop(engine_id, None)
-        self._live[engine_id] = _Live(collector, len(submission.prompt_ids))
+        self._live[engine_id] = _Live(collector, len(submission.prompt_ids), prepared.chat)
         self._follow(engine_id, collector)
+
+    async def _prepare(self, submission: Submission) -> _Prepared:
+        sampling = resumed_sampling(submission)
+        if sampling is None or (sampling.parsing is None and sampling.structured is None):
+            return _Prepared(params_of(sampling))
+        chat, options, structured = None, {}, structured_of(sampling)
+        if sampling.parsing is not None:
+            assert self._parsers is not None
+            if structured is not None:  # parsers compile it too
+                await self._check_grammar(structured)
+            chat = self._parsers.open(submission, sampling, sampling.parsing)
+            structured, options = chat.structured, chat.reasoning_options
+            sampling = adjusted_sampling(sampling, chat)
+        if structured is not None:
+            if submission.offset:
+                raise _Unacceptable("This answer cannot go on where its first engine stopped.")
+            await self._check_grammar(structured)
+        return _Prepared(params_of(sampling, structured), chat, options)
+
+    async def _check_grammar(self, structured: Any) -> None:
+        if self._grammars is None:
+            return
+        problem = await self._grammars.problem(structured)
+        # While it was compiled the engine owed nothing: its patience begins now.
+        self._on_step(Step(0.0))
+        if problem:
+            raise _Unacceptable(f"The output cannot be constrained like this: {problem}.")
+
+    def _refuse(
+        self, engine_id: str, error: str, detail: str = "", retry_after_ms: int = 0
+    ) -> None:
+        delta = _last(engine_id, "error", error)
+        delta.detail, delta.retry_after_ms = detail, retry_after_ms
+        self._emit(delta)
+        self._rest_if_idle()
 
     def abort(self, engine_ids: list[str]) -> None:
         known = [engine_id for engine_id in engine_ids if self._live.pop(engine_id, None)]
         if known:
-            task = asyncio.get_running_loop().create_task(self._llm.abort(known))
-            self._background.add(task)
-            task.add_done_callback(self._background.discard)
-            self._rest_if_idle()
+            self._stop_in_engine(known)
         for engine_id in engine_ids:
             self._emit(_last(engine_id, "abort", ""))
+
+    def _stop_in_engine(self, engine_ids: list[str]) -> None:
+        task = asyncio.get_running_loop().create_task(self._llm.abort(engine_ids))
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+        self._rest_if_idle()
+
+    def _give_up(self, engine_id: str, error: str) -> None:
+        """End a sequence whose output cannot be read."""
+        del self._live[engine_id]
+        self._stop_in_engine([engine_id])
+        self._emit(_last(engine_id, "error", error))
 
     def stats(self) -> EngineStats:
         return self._stats
 
     async def stop(self) -> None:
         self._is_stopping = True
+        if self._grammars is not None:
+            self._grammars.stop()
         if self._llm is not None:
             # Before the loop ends: its tasks and the engine's processes go with it.
             await asyncio.to_thread(self._llm.shutdown)
@@ -127,8 +205,8 @@ class VllmEngine:
                 self._output(engine_id, output)
             except Exception as error:  # a fault here must not end vLLM's output loop
                 log.exception("engine.output_failed", extra={"sequence": engine_id})
-                if self._live.pop(engine_id, None) is not None:
-                    self._emit(_last(engine_id, "error", type(error).__name__))
+                if engine_id in self._live:
+                    self._give_up(engine_id, type(error).__name__)
 
         collector.put, early = put, collector.output
         if early is not None:
@@ -145,10 +223,14 @@ class VllmEngine:
         cached_tokens = getattr(output, "num_cached_tokens", 0) or 0
         computed = None if live.has_output else max(1, live.prompt_tokens - cached_tokens)
         live.has_output = True
+        delta = (
+            self._vector(engine_id, output) if self._is_embedding else _tokens(engine_id, output)
+        )
+        if live.chat is not None:
+            live.chat.apply(delta)
         if output.finished:
             del self._live[engine_id]
-        make = self._vector if self._is_embedding else _tokens
-        self._steps.add(make(engine_id, output), computed)
+        self._steps.add(delta, computed)
 
     def _vector(self, engine_id: str, output: Any) -> Delta:
         vector = output.outputs.data.float().numpy().astype("<f4").tobytes()
@@ -189,9 +271,12 @@ class VllmEngine:
 
         def add_request(request: Any, *args: Any, **kwargs: Any) -> None:
             register(request, *args, **kwargs)
-            if offset := self._resumed.get(request.external_req_id):
+            if resumed := self._resumed.get(request.external_req_id):
+                offset, chat = resumed
                 state = processor.request_states[request.request_id]
-                state.detokenizer = resumed_detokenizer(processor.tokenizer, request, offset)
+                state.detokenizer = resumed_detokenizer(
+                    processor.tokenizer, request, offset, chat.replay if chat else None
+                )
 
         processor.add_request = add_request
 
@@ -213,10 +298,10 @@ class VllmEngine:
         sampling = None if self._is_embedding else Sampling(max_tokens=1, temperature=0.0)
         prompt = tokens_input([1, 2, 3])
         if self._is_embedding:
-            async for _ in self._llm.encode(prompt, _params(None), "warm-up"):
+            async for _ in self._llm.encode(prompt, params_of(None), "warm-up"):
                 pass
         else:
-            async for _ in self._llm.generate(prompt, _params(sampling), "warm-up"):
+            async for _ in self._llm.generate(prompt, params_of(sampling), "warm-up"):
                 pass
 
     def _make_stat_logger(self) -> type:
@@ -282,11 +367,31 @@ def _load(spec: EngineSpec, make_stat_logger: Callable[[], type]) -> Any:
         options["dtype"] = cpu.dtype_for(spec.dtype)
     if spec.kind == "embedding":
         options["runner"] = "pooling"
+    else:
+        # vLLM's "auto" lets the first request that needs another backend decide for all that
+        # follow; what this one cannot hold to is refused instead.
+        options["structured_outputs_config"] = {"backend": "xgrammar"}
+        options["reasoning_parser"] = spec.reasoning_parser
     options.update(spec.options)
     return AsyncLLM.from_engine_args(
         AsyncEngineArgs(**options),
         stat_loggers=[make_stat_logger()],
     )
+
+
+def _make_grammar_checker(llm: Any) -> GrammarChecker | None:
+    """None for another backend than ours, which an operator chose and answers for."""
+    import xgrammar
+
+    config = llm.vllm_config.structured_outputs_config
+    if config.backend != "xgrammar":
+        return None
+    tokenizer = xgrammar.TokenizerInfo.from_huggingface(
+        llm.get_tokenizer(), vocab_size=llm.model_config.get_vocab_size()
+    )
+    checker = GrammarChecker(tokenizer.serialize_json(), not config.disable_any_whitespace)
+    checker.start()
+    return checker
 
 
 # How many prompt tokens each step computed; without it, a prompt's count when it is done.
@@ -301,21 +406,6 @@ def _kv_tokens(cache_config: Any) -> int:
     return int(tokens)
 
 
-def _params(sampling: Sampling | None) -> Any:
-    from vllm import PoolingParams, SamplingParams
-    from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
-
-    if sampling is None:
-        return PoolingParams(task="embed")
-    fields = {name: getattr(sampling, name) for name in _PLAIN_FIELDS}
-    if sampling.structured is not None:
-        fields["structured_outputs"] = StructuredOutputsParams(**sampling.structured)
-    return SamplingParams(**fields, output_kind=RequestOutputKind.DELTA)
-
-
-_PLAIN_FIELDS = tuple(name for name in Sampling.__struct_fields__ if name != "structured")
-
-
 def _tokens(engine_id: str, output: Any) -> Delta:
     part = output.outputs[0]
     return Delta(
@@ -327,13 +417,22 @@ def _tokens(engine_id: str, output: Any) -> Delta:
         finish_reason=part.finish_reason or "",
         stop_reason=part.stop_reason,
         cached_tokens=output.num_cached_tokens or 0,
-        logprobs=_logprobs(part) if part.logprobs else None,
+        logprobs=_logprobs(part.token_ids, part.logprobs) if part.logprobs else None,
+        prompt_logprobs=_prompt_logprobs(output),
     )
 
 
-def _logprobs(part: Any) -> list[Logprob]:
+def _prompt_logprobs(output: Any) -> list[Logprob] | None:
+    """vLLM gives them with every output of a sequence that asked, and None for its first token."""
+    found = output.prompt_logprobs
+    if not found:
+        return None
+    return _logprobs(output.prompt_token_ids[1:], found[1:])
+
+
+def _logprobs(token_ids: Any, ranks: Any) -> list[Logprob]:
     found = []
-    for token_id, ranked in zip(part.token_ids, part.logprobs, strict=False):
+    for token_id, ranked in zip(token_ids, ranks, strict=False):
         chosen = ranked[token_id]
         top = sorted(ranked.items(), key=lambda item: item[1].rank)
         found.append(
