@@ -190,6 +190,7 @@ async def _infer(gateway: Gateway, request: Request, prepare: Prepare, send: Sen
     try:
         async with Run(gateway, call.plan) as run:
             if call.is_stream:
+                run.wire = wire_of(request.scope)
                 return await _stream(request, call, run, send)  # type: ignore[arg-type]
             content = await call.whole(run)
             await run.settle()

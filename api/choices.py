@@ -22,6 +22,7 @@ class Choice:
 async def gather_choices(run: Run, count: int) -> list[Choice]:
     """Wait for all of a run's choices; raises what ended it."""
     choices = [Choice() for _ in range(count)]
+    run.wait_for_all()
     async for part in run.parts():
         choice, output = choices[part.index], part.output
         choice.text += output.text

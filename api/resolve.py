@@ -58,7 +58,7 @@ def resolve(
         if gateway.dispatcher.has_replica(served.deployment for served in usable):
             excess_s = gateway.dispatcher.excess_wait_s(usable, tier)
             if not excess_s:
-                return chosen, tuple(snapshot.resolve(chosen, principal.organization))
+                return chosen, snapshot.resolve(chosen, principal.organization)
             overload = overload or _overloaded(name, excess_s)
             may_fall_back = controls.allows_fallback is True
         else:
@@ -71,7 +71,7 @@ def resolve(
     if overload is not None:
         raise overload
     # Nobody is up: the one that was asked for is told to be away, when it is dispatched.
-    return entry, tuple(snapshot.resolve(entry, principal.organization))
+    return entry, snapshot.resolve(entry, principal.organization)
 
 
 def stands_in_for(gateway: Gateway, name: str, entry: ModelEntry) -> str:

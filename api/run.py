@@ -11,7 +11,7 @@ import asyncio
 import hmac
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from types import TracebackType
@@ -21,6 +21,7 @@ from django.conf import settings
 
 from api.caching import CacheUse
 from api.gateway import Gateway
+from api.http import Wire
 from api.plan import Plan
 from billing.usage import UsageReport
 from inference import metrics, screening
@@ -31,7 +32,7 @@ from inference.holds import HoldNote, encode_note
 from inference.output_estimate import UNKNOWN_TOKENS
 from inference.registry import Served
 from inference.response_cache import CachedChoice
-from inference.wire import MessagePart, Sampling
+from inference.wire import Delta, MessagePart, Sampling
 from tenants.errors import RateHeaders
 
 log = logging.getLogger(__name__)
@@ -62,6 +63,7 @@ class Run:
         self.rate_headers: RateHeaders = []
         self.admitted_at = time.time()
         self._is_settled = False
+        self.wire: Wire | None = None  # to the client, where the server can do more than ASGI
 
     # --- Opening: admit, screen, cache, dispatch ------------------------------------
 
@@ -155,6 +157,32 @@ class Run:
         metrics.OVERHEAD.observe(time.monotonic() - plan.started_at)
 
     # --- Running -----------------------------------------------------------------------
+
+    def wait_for_all(self) -> None:
+        """The caller sends nothing before the end: it need not be woken for each token."""
+        for sequence, screen in zip(self._sequences, self._screens, strict=True):
+            # One that may end an answer looks at it while it is made.
+            sequence.waits_for_all = not screen.holds_back
+
+    def divert(self, write: Callable[[str], bool]) -> None:
+        """Give the text of a stream to ``write`` as it comes, without waking the caller; what
+        it does not take, and whatever is more than text, still comes by ``parts``."""
+        if len(self._sequences) != 1 or self._screens[0].holds_back:
+            return
+        screen = self._screens[0]
+        texts = self._texts[0] if self._cache.wants_answer else None
+
+        def take(delta: Delta) -> bool:
+            if delta.logprobs or delta.message is not None or delta.prompt_logprobs:
+                return False
+            if delta.text and not write(delta.text):
+                return False
+            screen.feed(delta.text, is_last=False)
+            if texts is not None:
+                texts.append(delta.text)
+            return True
+
+        self._sequences[0].take = take
 
     def parts(self) -> AsyncIterator[Part]:
         """Output as it comes; each choice's last part has a ``finish_reason``."""

@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 
 CHANNEL = "registry_changed"
 REFRESH_S = 30.0
+RESOLVED_KEPT = 20_000  # some 200 bytes each
 # A version's folder is somebody else's data: beside what reading it says it raises,
 # what JSON of another shape and text of another encoding make of its readers.
 _UNREADABLE = (StoreError, OSError, ValueError, LookupError, TypeError, AttributeError)
@@ -86,6 +87,10 @@ class ModelEntry:
 class Snapshot:
     models: dict[str, ModelEntry] = field(default_factory=dict)
     aliases: dict[str, str] = field(default_factory=dict)
+    # What ``resolve`` found, by model and organization; true as long as the snapshot is.
+    _resolved: dict[tuple[str, int], tuple[Served, ...]] = field(
+        default_factory=dict, repr=False, compare=False
+    )
 
     def find(self, name: str) -> ModelEntry:
         """A served model by its name or an alias of it, or ModelNotFound."""
@@ -103,12 +108,21 @@ class Snapshot:
         usable = [s for s in entry.deployments if s.dedicated_to in (None, organization)]
         return sorted(usable, key=lambda served: served.dedicated_to is None)
 
-    def resolve(self, entry: ModelEntry, organization: int) -> list[Served]:
+    def resolve(self, entry: ModelEntry, organization: int) -> tuple[Served, ...]:
         """The deployments for this organization's request, best first.
 
         Traffic weights split organizations, not requests: one organization stays
         with one version while weights stay. The others follow as fallbacks.
         """
+        key = entry.name, organization
+        found = self._resolved.get(key)
+        if found is None:
+            if len(self._resolved) >= RESOLVED_KEPT:
+                self._resolved.clear()
+            found = self._resolved[key] = tuple(self._in_order(entry, organization))
+        return found
+
+    def _in_order(self, entry: ModelEntry, organization: int) -> list[Served]:
         usable = self.usable(entry, organization)
         own = [served for served in usable if served.dedicated_to is not None]
         shared = [served for served in usable if served.dedicated_to is None]

@@ -110,6 +110,11 @@ class OutputScreen:
     def is_looking(self) -> bool:
         return self._policy != _ALLOW
 
+    @property
+    def holds_back(self) -> bool:
+        """Whether text is not sent as it comes, and may end the answer."""
+        return self._policy == _BLOCK
+
     def feed(self, text: str, *, is_last: bool) -> tuple[str, list[str]]:
         """``(text that may be sent now, categories that block)``."""
         if self._policy == _ALLOW:

@@ -25,6 +25,7 @@ from billing.pricebook import Pricebook
 from billing.usage import UsageReport, decode_report, encode_report
 from inference import metrics
 from tenants.admission import Admission
+from tenants.patience import Patience
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +46,7 @@ class Settlement:
         self._pricebook = pricebook
         self._waiting: deque[UsageReport] = deque()
         self._delivered: deque[tuple[float, UsageReport]] = deque(maxlen=MOST_KEPT)
+        self._patience = Patience(PATIENCE_S)
         self._wake = asyncio.Event()
         self._has_saved = False
         self._folder = Path(settings.STATE_DIR) / "unsettled"
@@ -53,8 +55,7 @@ class Settlement:
     async def settle(self, report: UsageReport) -> None:
         """End one request. Returns when it is settled, or queued because Redis is away."""
         try:
-            async with asyncio.timeout(PATIENCE_S):
-                await self._deliver(report)
+            await self._deliver(report, self._patience)
         except asyncio.CancelledError:
             # The caller's client went away meanwhile; the request must end all the same.
             self._queue(report)
@@ -110,24 +111,26 @@ class Settlement:
                 return
             self._waiting.popleft()
 
-    async def _deliver(self, report: UsageReport) -> None:
+    async def _deliver(self, report: UsageReport, patience: Patience | None = None) -> None:
         used = report.prompt_tokens + report.completion_tokens
         is_settled = await self._admission.settle(
             report.request_id,
             used_tokens=used,
             cost_micros=self._pricebook.cost_micros(report),
             report=encode_report(report),
+            patience=patience,
         )
         self._keep(report)
         if used and not is_settled:
             # Redis lost the hold, or this is a second delivery. Only the first is a reason to
             # read sums anew, but which it is nobody can say, and reading them harms nothing.
-            await self._admission.doubt(
-                organization=report.organization,
-                project=report.project,
-                api_key=report.api_key,
-                model=report.model,
-            )
+            async with asyncio.timeout(PATIENCE_S):
+                await self._admission.doubt(
+                    organization=report.organization,
+                    project=report.project,
+                    api_key=report.api_key,
+                    model=report.model,
+                )
 
     def _keep(self, report: UsageReport) -> None:
         now, kept = time.monotonic(), self._delivered

@@ -101,6 +101,8 @@ class ChatCall:
             async for rich in self._rich_chunks(run, writer):
                 yield rich
             return
+        if run.wire is not None and self._top_logprobs is None:
+            run.divert(writer.texts(0, run.wire.write_now))
         started: set[int] = set()
         finished = 0
         ready: list[bytes] = []

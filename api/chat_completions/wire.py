@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
 
+from api import sse
 from api.chat_completions.messages import Message
 from api.chat_completions.tools import Tools
 from api.parameters import MOST_TOP_LOGPROBS, SamplingFields
@@ -49,6 +51,7 @@ class ChatRequest(SamplingFields, frozen=True, kw_only=True, forbid_unknown_fiel
 
 decode = msgspec.json.Decoder(ChatRequest).decode
 to_json = msgspec.json.encode
+_MARK = "\x00"  # as no name of a model or an id is
 
 
 def usage_of(prompt: int, cached: int, completion: int, reasoning: int = 0) -> dict[str, Any]:
@@ -117,6 +120,10 @@ class ChunkWriter:
     def text(self, index: int, text: str, logprobs: dict[str, Any] | None) -> bytes:
         encoded = b"null" if logprobs is None else to_json(logprobs)
         return self._chunk(index, b'{"content":' + to_json(text) + b"}", encoded, b"null")
+
+    def texts(self, index: int, write: Callable[[bytes], bool]) -> Callable[[str], bool]:
+        """Writes texts of one choice as frames of ``text``, with as little as can be done."""
+        return sse.text_writer(write, self.text(index, _MARK, None), to_json(_MARK))
 
     def finish(self, index: int, reason: str) -> bytes:
         return self._chunk(index, b"{}", b"null", to_json(reason))

@@ -13,10 +13,11 @@ import asyncio
 import base64
 import logging
 import queue
+import re
 import secrets
 import threading
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, Protocol
 
 import msgspec
@@ -90,43 +91,54 @@ class RedisSender:
 
 
 _EMBEDDED = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
+# All of an envelope but its body, its ids and its queue; JSON is written once.
+_ENVELOPE = msgspec.json.encode(
+    {
+        "body": "\x00",
+        "content-encoding": "binary",
+        "content-type": "application/x-msgpack",
+        "headers": {
+            "lang": "py",
+            "task": wire.GENERATE_TASK,
+            "id": "\x01",
+            "root_id": "\x01",
+            "parent_id": None,
+            "group": None,
+            "retries": 0,
+            "eta": None,
+            "expires": None,
+            "timelimit": (None, None),
+            "argsrepr": "-",
+            "kwargsrepr": "{}",
+            "ignore_result": True,
+        },
+        "properties": {
+            "correlation_id": "\x01",
+            "reply_to": "",
+            "delivery_mode": 2,
+            "delivery_info": {"exchange": "", "routing_key": "\x02"},
+            "priority": 0,
+            "body_encoding": "base64",
+            "delivery_tag": "\x01",
+        },
+    }
+)
+
+
+@lru_cache(maxsize=4_096)
+def _parts_of(queue_name: str) -> tuple[bytes, ...]:
+    """The envelope around body, id, id, id and id."""
+    name = msgspec.json.encode(queue_name)[1:-1]
+    text = _ENVELOPE.replace(b"\\u0002", name)
+    return tuple(re.split(rb"\\u000[01]", text))
 
 
 def envelope(queue_name: str, batch: list[Submission]) -> bytes:
     """The message as kombu's Redis transport would have written it."""
-    task_id = secrets.token_hex(16)
+    task_id = secrets.token_hex(16).encode()
     body = wire.encode(((wire.encode(batch),), {}, _EMBEDDED))
-    return msgspec.json.encode(
-        {
-            "body": base64.b64encode(body).decode(),
-            "content-encoding": "binary",
-            "content-type": "application/x-msgpack",
-            "headers": {
-                "lang": "py",
-                "task": wire.GENERATE_TASK,
-                "id": task_id,
-                "root_id": task_id,
-                "parent_id": None,
-                "group": None,
-                "retries": 0,
-                "eta": None,
-                "expires": None,
-                "timelimit": (None, None),
-                "argsrepr": "-",
-                "kwargsrepr": "{}",
-                "ignore_result": True,
-            },
-            "properties": {
-                "correlation_id": task_id,
-                "reply_to": "",
-                "delivery_mode": 2,
-                "delivery_info": {"exchange": "", "routing_key": queue_name},
-                "priority": 0,
-                "body_encoding": "base64",
-                "delivery_tag": task_id,
-            },
-        }
-    )
+    before, *between = _parts_of(queue_name)
+    return before + base64.b64encode(body) + task_id.join(between)
 
 
 class KombuSender:

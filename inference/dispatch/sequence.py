@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -68,6 +69,11 @@ class Sequence:
     young_deaths: int = 0  # of those, which died soon after they got it
     decision: Decision | None = None
     retry_after_s: float | None = None  # as the replica that was last too busy said
+    # A caller that wants the whole answer is not woken for each part of it.
+    waits_for_all: bool = False
+    # Takes a part that the caller would get next, while it waits for it; False leaves it
+    # to the caller. What ends the sequence always is the caller's.
+    take: Callable[[Delta], bool] | None = None
     _pending: Output | None = None
     _error: InferenceError | None = None
     _waiter: asyncio.Future[None] | None = None
@@ -94,6 +100,8 @@ class Sequence:
         self.engine_us += delta.engine_us
         pending = self._pending
         if pending is None:
+            if self.take is not None and self._is_taken(delta):
+                return
             self._pending = Output(
                 delta.token_ids,
                 delta.text,
@@ -104,7 +112,7 @@ class Sequence:
                 delta.prompt_logprobs,
             )
         else:  # the caller is slower than the engine: one part instead of two
-            pending.token_ids = pending.token_ids + delta.token_ids
+            pending.token_ids += delta.token_ids
             pending.text += delta.text
             if delta.logprobs:
                 pending.logprobs = (pending.logprobs or []) + delta.logprobs
@@ -114,7 +122,16 @@ class Sequence:
             pending.finish_reason = delta.finish_reason
         if delta.finish_reason:
             self.is_done = True
+        elif self.waits_for_all:
+            return
         self._notify()
+
+    def _is_taken(self, delta: Delta) -> bool:
+        """Only while the caller waits: what it was given before is then behind it."""
+        assert self.take is not None
+        if delta.finish_reason or self._waiter is None or self._waiter.done():
+            return False
+        return self.take(delta)
 
     def fail(self, error: InferenceError) -> None:
         self.is_done = True

@@ -9,7 +9,9 @@ import struct
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
+from cachetools import LRUCache
 from redis.exceptions import RedisError
 
 from tenants.admission.fallback import Fallback
@@ -17,8 +19,10 @@ from tenants.admission.kinds import Costs
 from tenants.admission.limits import Months, Tightest, months_at, rate_headers, refusal
 from tenants.admission.scripts import ADMIT, DOUBT, SETTLE, STATE_KEPT_MS
 from tenants.admission.seeding import ReadSpent, Seeder, nobody_knows
-from tenants.admission.subjects import Subject, keys_of, subjects_of
+from tenants.admission.subjects import Asked, Subject, asked_of, keys_of
+from tenants.admission.together import Together
 from tenants.errors import AdmissionUnavailable, RateHeaders
+from tenants.patience import Patience
 from tenants.principal import Principal
 from tenants.redis_link import Part, RedisLink
 
@@ -37,8 +41,15 @@ MOST_AMOUNT = 10**15
 NEVER_MS = 10**15  # as in admit.lua
 UNREACHABLE = (RedisError, OSError, TimeoutError)
 _ADMITTED, _UNRECORDED, _UNKNOWN = 1, -1, -2
-_NUMBERS = struct.Struct("<11d")
+_COMMON = struct.Struct("<8d")
+_OWN = struct.Struct("<4d")
+# What settle.lua reads of a hold after month and slot: costs, and how many subjects have a
+# limit and how many there are; then each one's ``Subject.held``.
+_COSTS = struct.Struct("<ddd")
 _HOLD = struct.Struct("<dddBB")
+# Of a principal's subjects, and what is packed of them: about 1 KB each.
+ASKED_KEPT = 10_000
+_Settlement = tuple[str, int, int, bytes]
 _MONTH_AND_SLOT_BYTES = 16
 _KEY_BYTES = struct.Struct("<H")
 _STEPS_BYTES = 16
@@ -59,6 +70,15 @@ class ExpiredHold:
     expired_at: float  # Unix seconds
 
 
+class Admit(NamedTuple):
+    """One request as admit.lua is asked about it."""
+
+    request_id: str
+    asked: Asked
+    costs: Costs
+    note: bytes
+
+
 class Admission:
     """Checks and reserves limits, settles them; one for each process."""
 
@@ -69,6 +89,9 @@ class Admission:
         self._fallback = Fallback()
         self._months = Months(0, 0, 0, 0)
         self._releasing: set[asyncio.Task[None]] = set()
+        self._asked: LRUCache[tuple[int, str, bool], Asked] = LRUCache(ASKED_KEPT)
+        self._admitting = Together(link, ADMIT, self._pack_admits)
+        self._settling = Together(link, SETTLE, _pack_settlements)
 
     async def admit(
         self,
@@ -89,30 +112,37 @@ class Admission:
         hold for whoever reconciles it. Without ``counts_rates`` (batches) it counts for
         quota, budget and credit alone: neither for rates nor for the requests at once.
         """
-        subjects = subjects_of(principal, model, counts_rates=counts_rates)
+        asked = self._asked_of(principal, model, counts_rates)
         costs = Costs(
-            *(max(0, min(c, MOST_AMOUNT)) for c in (expected_tokens, most_tokens, most_cost_micros))
+            min(max(expected_tokens, 0), MOST_AMOUNT),
+            min(max(most_tokens, 0), MOST_AMOUNT),
+            min(max(most_cost_micros, 0), MOST_AMOUNT),
         )
         try:
-            answer = await self._ask_and_seed(subjects, request_id, costs, note, counts_rates)
+            answer = await self._ask_and_seed(asked, request_id, costs, note)
         except asyncio.CancelledError:
             # The script may have run. What leaves on the same connection comes after it.
             self._release_later(request_id)
             raise
         except UNREACHABLE as error:
-            return Hold(request_id, self._fallback.admit(subjects, request_id, costs, error))
-        return _judged(answer, subjects, request_id, costs)
+            headers = self._fallback.admit(asked.subjects, request_id, costs, error)
+            return Hold(request_id, headers)
+        return _judged(answer, asked.subjects, request_id, costs)
+
+    def _asked_of(self, principal: Principal, model: str, counts_rates: bool) -> Asked:
+        """The same for all requests of a principal, which is made anew when anything changes."""
+        key = id(principal), model, counts_rates
+        asked = self._asked.get(key)
+        if asked is None or asked.principal is not principal:
+            asked = self._asked[key] = asked_of(principal, model, counts_rates)
+        return asked
 
     async def _ask_and_seed(
-        self,
-        subjects: list[Subject],
-        request_id: str,
-        costs: Costs,
-        note: bytes,
-        counts_rates: bool,
+        self, asked: Asked, request_id: str, costs: Costs, note: bytes
     ) -> list[int]:
+        subjects = asked.subjects
         for _ in range(1 + SEEDINGS):
-            answer = await self._ask(subjects, request_id, costs, note, counts_rates)
+            answer: list[int] = await self._admitting.ask(Admit(request_id, asked, costs, note))
             if answer[0] == _UNRECORDED:
                 raise AdmissionUnavailable("Usage cannot be recorded right now. Try again shortly.")
             if answer[0] != _UNKNOWN:
@@ -122,32 +152,21 @@ class Admission:
             await self._seeder.seed([(subjects[by - 1], doubts) for by, doubts in pairs], month)
         raise AdmissionUnavailable("What was spent is not known right now. Try again shortly.")
 
-    async def _ask(
-        self,
-        subjects: list[Subject],
-        request_id: str,
-        costs: Costs,
-        note: bytes,
-        counts_rates: bool,
-    ) -> list[int]:
-        limited = [subject for subject in subjects if not subject.amounts.is_empty]
-        keys = [f"held:{request_id}", HOLDS, USAGE_STREAM, *(subject.key for subject in limited)]
-        numbers = _NUMBERS.pack(
-            *costs,
-            self._lease_ms,
-            STATE_KEPT_MS,
-            MOST_WAITING_REPORTS,
-            *self._months_now(),
-            int(counts_rates),
-        )
-        arguments: list[Part] = [
-            request_id,
-            numbers,
-            b"".join([subject.amounts.packed for subject in limited]),
-            _packed_hold(subjects, len(limited), costs, note),
-        ]
-        answer: list[int] = await self._link.run_script(ADMIT, keys, arguments)
-        return answer
+    def _pack_admits(self, admits: Sequence[Admit]) -> tuple[list[str], list[Part]]:
+        """Keys and arguments of admit.lua."""
+        common = (len(admits), STATE_KEPT_MS, self._lease_ms, MOST_WAITING_REPORTS)
+        arguments: list[Part] = [_COMMON.pack(*common, *self._months_now())]
+        places: dict[str, int] = {}
+        for request_id, asked, costs, note in admits:
+            indexes = bytes([places.setdefault(key, len(places) + 1) for key in asked.keys])
+            arguments += (
+                request_id,
+                _OWN.pack(*costs, asked.places),
+                indexes,
+                asked.limits,
+                b"%b%b%b" % (_COSTS.pack(*costs), asked.held, note),
+            )
+        return [HOLDS, USAGE_STREAM, *(f"held:{each[0]}" for each in admits), *places], arguments
 
     def _months_now(self) -> Months:
         now = time.time()
@@ -156,15 +175,21 @@ class Admission:
         return self._months
 
     async def settle(
-        self, request_id: str, *, used_tokens: int, cost_micros: int, report: bytes
+        self,
+        request_id: str,
+        *,
+        used_tokens: int,
+        cost_micros: int,
+        report: bytes,
+        patience: Patience | None = None,
     ) -> bool:
-        """End a hold. True when this call ended it; safe to repeat. Raises RedisError."""
+        """End a hold. True when this call ended it; safe to repeat. Raises RedisError, and
+        TimeoutError where patience ended first."""
         used = max(0, min(used_tokens, MOST_AMOUNT))
         cost = max(0, min(cost_micros, MOST_AMOUNT))
         self._fallback.release(request_id, used)
-        keys = [f"held:{request_id}", HOLDS, USAGE_STREAM]
-        arguments: list[Part] = [request_id, used, cost, report, STATE_KEPT_MS]
-        return bool(await self._link.run_script(SETTLE, keys, arguments))
+        settled = self._settling.ask((request_id, used, cost, report))
+        return bool(await (settled if patience is None else patience.bound(settled)))
 
     def _release_later(self, request_id: str) -> None:
         task = asyncio.create_task(self._release(request_id))
@@ -212,13 +237,13 @@ def _judged(answer: list[int], subjects: list[Subject], request_id: str, costs: 
     raise refusal(limit - 1, subjects[by - 1], costs, retry_after_s, headers)
 
 
-def _packed_hold(subjects: Sequence[Subject], limited: int, costs: Costs, note: bytes) -> bytes:
-    """What settle.lua reads of a hold: the costs, each subject's state, the note."""
-    parts = [_HOLD.pack(*costs, limited, len(subjects))]
-    for subject in subjects:
-        key = subject.key.encode()
-        parts += (subject.amounts.steps, _KEY_BYTES.pack(len(key)), key)
-    return b"".join((*parts, note))
+def _pack_settlements(settlements: Sequence[_Settlement]) -> tuple[list[str], list[Part]]:
+    """Keys and arguments of settle.lua."""
+    keys = [HOLDS, USAGE_STREAM, *(f"held:{each[0]}" for each in settlements)]
+    arguments: list[Part] = [STATE_KEPT_MS]
+    for settlement in settlements:
+        arguments += settlement
+    return keys, arguments
 
 
 def _note_of(packed: bytes) -> bytes:

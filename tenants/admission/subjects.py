@@ -21,6 +21,8 @@ from tenants.principal import NO_LIMITS, Limits, Principal
 SubjectKind = Literal["organization", "project", "API key"]
 _LIMITS = struct.Struct(f"<{len(KINDS)}d")
 _STEPS = struct.Struct("<dd")
+_COUNTS = struct.Struct("<BB")
+_KEY_BYTES = struct.Struct("<H")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +101,34 @@ def subjects_of(principal: Principal, model: str, *, counts_rates: bool = True) 
         )  # fmt: skip
     subjects.sort(key=_is_unlimited)
     return subjects
+
+
+class Asked(NamedTuple):
+    """Whom a principal's requests for one model count for, as the scripts take it."""
+
+    principal: Principal
+    subjects: list[Subject]
+    keys: tuple[str, ...]  # the states of those with a limit, in order
+    limits: bytes  # of each of them
+    held: bytes  # what a hold remembers of all subjects: how many, each one's steps and key
+    places: int  # of the requests at once
+
+
+def asked_of(principal: Principal, model: str, counts_rates: bool) -> Asked:
+    subjects = subjects_of(principal, model, counts_rates=counts_rates)
+    limited = [subject for subject in subjects if not subject.amounts.is_empty]
+    held = [_COUNTS.pack(len(limited), len(subjects))]
+    for subject in subjects:
+        key = subject.key.encode()
+        held += (subject.amounts.steps, _KEY_BYTES.pack(len(key)), key)
+    return Asked(
+        principal,
+        subjects,
+        tuple(subject.key for subject in limited),
+        b"".join(subject.amounts.packed for subject in limited),
+        b"".join(held),
+        int(counts_rates),
+    )
 
 
 def _as_they_are(limits: Limits) -> Limits:

@@ -89,7 +89,7 @@ def test_a_deployment_that_is_kept_for_somebody_serves_nobody_else(
     # Its own lead, whatever their weight, and none of them is left out.
     own = [index for index, (_, owner) in enumerate(deployments) if owner == organization]
     assert [each.deployment for each in resolved][: len(own)] == own
-    assert (resolved == []) == (not Snapshot().usable(served, organization))
+    assert (not resolved) == (not Snapshot().usable(served, organization))
 
 
 def test_what_is_kept_for_others_moves_nobody_between_the_shared_ones() -> None:
@@ -172,7 +172,7 @@ async def test_whom_a_deployment_is_kept_for_is_read_with_it(store: Path) -> Non
 
     assert snapshot.models["shared"].deployments[0].dedicated_to is None
     assert snapshot.models["kept"].deployments[0].dedicated_to == organization
-    assert snapshot.resolve(snapshot.models["kept"], organization + 1) == []
+    assert snapshot.resolve(snapshot.models["kept"], organization + 1) == ()
 
 
 @pytest.mark.django_db(transaction=True)
