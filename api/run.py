@@ -177,7 +177,7 @@ class Run:
                 return False
             if delta.text and not write(delta.text):
                 return False
-            screen.feed(delta.text, is_last=False)
+            screen.note(delta.text)
             if texts is not None:
                 texts.append(delta.text)
             return True

@@ -24,6 +24,15 @@ class AnswerScreen:
     def is_looking(self) -> bool:
         return self._content.is_looking
 
+    @property
+    def holds_back(self) -> bool:
+        """Whether text is not sent as it comes, and may end the answer."""
+        return self._content.holds_back
+
+    def note(self, text: str) -> None:
+        """Content that was sent as it came: ``findings`` looks at it, nothing is held back."""
+        self._content.feed(text, is_last=False)
+
     def feed(self, output: Output, *, is_last: bool) -> list[str]:
         """Leave in ``output`` what may be sent now; the categories that block."""
         output.text, blocked = self._content.feed(output.text, is_last=is_last)
