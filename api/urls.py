@@ -8,6 +8,7 @@ from django.urls.converters import StringConverter
 from api.management import pages
 from api.management.admin_api_keys import views as admin_api_keys
 from api.management.audit_logs import views as audit_logs
+from api.management.caching import views as caching
 from api.management.costs import views as costs
 from api.management.groups import views as groups
 from api.management.invites import views as invites
@@ -133,6 +134,9 @@ urlpatterns: list[URLPattern | URLResolver] = [
         f"{ORGANIZATION}/admin_api_keys/<id:key_id>/rotate",
         admin_api_keys.AdminApiKeyRotation.as_view(),
     ),
+    path(f"{ORGANIZATION}/caching", caching.Caching.as_view()),
+    path(f"{ORGANIZATION}/caching/report", caching.CachingPotential.as_view()),
+    path(f"{ORGANIZATION}/caching/forget", caching.CachedAnswers.as_view()),
     path(f"{ORGANIZATION}/audit_logs", audit_logs.AuditLogs.as_view()),
     path(f"{ORGANIZATION}/usage/completions", usage.CompletionsUsageView.as_view()),
     path(f"{ORGANIZATION}/usage/embeddings", usage.EmbeddingsUsageView.as_view()),

@@ -59,6 +59,7 @@ ACTIONS: dict[str, dict[str, str]] = {
     "Organization": {
         "organization.created": "Created the organization",
         "organization.updated": "Changed settings",
+        "response_cache.cleared": "Forgot cached answers",
         "organization.suspended": "Suspended the organization",
         "organization.restored": "Restored the organization",
         "export.requested": "Asked for an export",

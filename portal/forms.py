@@ -78,15 +78,6 @@ class OrganizationForm(forms.Form):
     name = NameField(label="Organization name")
 
 
-CACHE_TTLS = {
-    0: "Off",
-    60: "1 minute",
-    600: "10 minutes",
-    3_600: "1 hour",
-    86_400: "1 day",
-}
-
-
 class SettingsForm(forms.Form):
     name = NameField(label="Organization name")
     screening_policy = forms.ChoiceField(
@@ -94,24 +85,11 @@ class SettingsForm(forms.Form):
         choices=ScreeningPolicy.choices,
         help_text="What happens when a prompt or an answer falls into a screened category.",
     )
-    response_cache_ttl_s = forms.TypedChoiceField(
-        label="Response cache",
-        coerce=int,
-        help_text=(
-            "How long an exact answer to a deterministic request (temperature 0) is kept for "
-            "your organization. A repeated request is then answered from the cache."
-        ),
-    )
 
     def __init__(self, *args: Any, organization: Organization, **kwargs: Any):
         self.organization = organization
         kwargs["initial"] = {name: getattr(organization, name) for name in self.base_fields}
         super().__init__(*args, **kwargs)
-        # Staff may have set a lifetime that the list does not offer; saving must keep it.
-        current = organization.response_cache_ttl_s
-        choices = CACHE_TTLS | {current: CACHE_TTLS.get(current, f"{current} seconds")}
-        field = self.fields["response_cache_ttl_s"]
-        field.choices = sorted(choices.items())  # type: ignore[attr-defined]
 
     @property
     def changes(self) -> dict[str, Any]:

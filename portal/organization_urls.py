@@ -8,6 +8,7 @@ from portal.ratelimits import limited
 from portal.views import (
     admin_keys,
     audit,
+    caching,
     groups,
     home,
     invitations,
@@ -118,6 +119,12 @@ of_settings = [
         "settings/second-factor/",
         limited("second-factor-rule", organization.require_second_factor),
         name="settings_second_factor",
+    ),
+    path("settings/caching/", caching.caching, name="caching"),
+    path(
+        "settings/caching/forget/",
+        limited("cache-forget", caching.forget_answers),
+        name="caching_forget",
     ),
     path("settings/admin-keys/", admin_keys.list_admin_keys, name="admin_keys"),
     path(

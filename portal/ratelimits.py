@@ -92,6 +92,9 @@ LIMITS: dict[str, tuple[Limit, ...]] = {
     "second-factor-rule": (
         Limit("user", "20/1h", "It shuts members out; nobody changes it often."),
     ),
+    "cache-forget": (
+        Limit("user", "20/1h", "It costs the organization its cache; nobody needs it often."),
+    ),
     "passkey-log-in": (
         Limit("address", "30/5m", "There is nothing to guess; this bounds the noise."),
     ),

@@ -8,6 +8,7 @@ import psycopg
 from django.core.exceptions import RequestDataTooBig, SuspiciousOperation
 from django.db import DatabaseError, DataError, IntegrityError
 from django.http import Http404, HttpResponse
+from redis.exceptions import RedisError
 from rest_framework import exceptions
 
 from api.errors import INTERNAL, ApiError, api_error
@@ -36,6 +37,9 @@ def error_of(error: Exception, request_id: str) -> ApiError:
         return api_error(InvalidInput("The request is malformed."))
     if isinstance(error, DatabaseError | psycopg.Error):
         return _database_error(error, request_id)
+    if isinstance(error, RedisError):
+        log.warning("management.redis", extra={"request_id": request_id}, exc_info=error)
+        return _unavailable("The cache does not answer right now. Try again shortly.")
     log.exception("management.failed", extra={"request_id": request_id}, exc_info=error)
     return INTERNAL
 
@@ -49,10 +53,11 @@ def _database_error(error: Exception, request_id: str) -> ApiError:
             409, "Another request changed the same objects; try again.",
             "invalid_request_error", None, "conflict",
         )  # fmt: skip
-    unavailable = ApiError(
-        503, "The database does not answer right now. Try again shortly.",
-        "server_error", None, "service_unavailable",
-    )  # fmt: skip
+    return _unavailable("The database does not answer right now. Try again shortly.")
+
+
+def _unavailable(message: str) -> ApiError:
+    unavailable = ApiError(503, message, "server_error", None, "service_unavailable")
     unavailable.headers.append((b"retry-after", b"1"))
     return unavailable
 

@@ -43,6 +43,14 @@ def thousands(amount: int | None) -> str:
     return "–" if amount is None else f"{int(amount):,}"
 
 
+@register.filter
+def percent(share: float) -> str:
+    """0.034 → 3.4 %; what is not nothing is not shown as nothing."""
+    if 0 < share < 0.001:
+        return "< 0.1 %"
+    return f"{100 * share:.1f} %"
+
+
 @register.simple_tag
 def moment(value: datetime | None, empty: str = "Never") -> SafeString | str:
     """``21 Nov, 14:03`` in UTC, another year named, with the exact second as its title."""

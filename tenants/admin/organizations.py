@@ -63,7 +63,18 @@ class OrganizationAdmin(AuditedAdmin):
         ("State", {"fields": ("suspended_at", "suspended_reason")}),
         ("Money", {"fields": ("is_prepaid", "credit_granted_micros", "spend_limit_micros")}),
         ("Limits of its own, in place of its plan's", {"fields": LIMIT_NAMES}),
-        ("Requests", {"fields": ("screening_policy", "response_cache_ttl_s")}),
+        (
+            "Requests",
+            {
+                "fields": (
+                    "screening_policy",
+                    "response_cache_ttl_s",
+                    "semantic_cache",
+                    "semantic_cache_ttl_s",
+                    "semantic_cache_threshold",
+                )
+            },
+        ),
         ("Where", {"fields": ("region", "data_residency")}),
         ("People", {"fields": ("requires_mfa",)}),
     ]
@@ -81,7 +92,10 @@ class OrganizationAdmin(AuditedAdmin):
     def get_form(self, request: HttpRequest, obj: Any = None, **kwargs: Any) -> Any:
         if obj is None:
             kwargs["form"] = OrganizationAddForm
-        kwargs["labels"] = {"response_cache_ttl_s": "Response cache, seconds"}
+        kwargs["labels"] = {
+            "response_cache_ttl_s": "Response cache, seconds",
+            "semantic_cache_ttl_s": "Semantic cache, seconds",
+        }
         return super().get_form(request, obj, **kwargs)
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:

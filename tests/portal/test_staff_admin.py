@@ -199,6 +199,8 @@ def organization_form(organization: Organization, **changes: Any) -> dict[str, A
         "plan": organization.plan_id,
         "screening_policy": organization.screening_policy,
         "response_cache_ttl_s": organization.response_cache_ttl_s,
+        "semantic_cache": organization.semantic_cache,
+        "semantic_cache_ttl_s": organization.semantic_cache_ttl_s,
         "region": "",
     } | changes
 

@@ -84,6 +84,7 @@ def save_organization(**changes: Any) -> Change:
         form = {
             "name": organization.name, "plan": organization.plan_id, "region": "",
             "screening_policy": "flag", "response_cache_ttl_s": 0,
+            "semantic_cache": "off", "semantic_cache_ttl_s": 3_600,
         }  # fmt: skip
         assert log_in(cast.staff).post(page, form | changes).status_code == 302
 
@@ -105,6 +106,11 @@ def allow_own_limits(cast: Cast) -> None:
     [
         (save_plan(requests_per_hour=20), lambda p: p.organization_limits.requests_per_hour == 20),
         (save_plan(fair_share_weight=9), lambda p: p.fair_share_weight == 9),
+        (save_plan(allows_priority="on"), lambda p: p.allows_priority),
+        (
+            save_organization(semantic_cache="all", semantic_cache_threshold="0.9"),
+            lambda p: (p.semantic_cache, p.semantic_cache_threshold) == ("all", 0.9),
+        ),
         (
             save_plan(**{
                 "model_limits-TOTAL_FORMS": 1, "model_limits-0-model": "smol",
@@ -115,7 +121,7 @@ def allow_own_limits(cast: Cast) -> None:
         (allow_own_limits, lambda p: p.organization_limits.requests_per_day == 5),
         (give_credit, lambda p: p.credit_granted_micros == 7_000_000),
     ],
-    ids=["limit", "weight", "limit of a model", "limits of its own", "credit"],
+    ids=["limit", "weight", "priority", "semantic cache", "limit of a model", "limits of its own", "credit"],
 )  # fmt: skip
 async def test_a_change_holds_within_a_second(
     gateway: tuple[Cast, Authenticator], change: Change, holds: Callable[[Principal], bool]

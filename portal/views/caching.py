@@ -1,0 +1,81 @@
+"""Answers that are given twice: an organization's terms, what they bring and could bring."""
+
+from __future__ import annotations
+
+from django.contrib import messages
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.urls import reverse
+from django.views.decorators.http import require_http_methods
+from redis.exceptions import RedisError
+
+from inference import actions as inference
+from inference.caching import CachingReport, get_caching_report
+from portal.caching_form import CachingForm
+from portal.confirmations import Confirmation, ask
+from portal.pages import address_of, organization_page, render_page, user_of
+from tenants import actions
+from tenants.models import Membership, Organization
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@organization_page("organization.update")
+def caching(request: HttpRequest, membership: Membership) -> HttpResponse:
+    organization, status = membership.organization, 200
+    form = CachingForm(organization=organization)
+    if request.method == "POST":
+        form = CachingForm(request.POST, organization=organization)
+        if form.is_valid():
+            return _save(request, membership, form)
+        status = 400
+    context = {"form": form, "report": _report(organization)}
+    template = "portal/caching.html"
+    return render_page(request, membership, template, context, tab="settings", status=status)
+
+
+def _report(organization: Organization) -> CachingReport | None:
+    """None while Redis is away: the page stays usable."""
+    try:
+        return get_caching_report(organization)
+    except RedisError:
+        return None
+
+
+def _save(request: HttpRequest, membership: Membership, form: CachingForm) -> HttpResponse:
+    if form.changes:
+        actions.update_organization(
+            membership.organization,
+            form.changes,
+            acting_user=user_of(request),
+            address=address_of(request),
+        )
+        messages.success(request, "Caching changed.")
+    else:
+        messages.info(request, "Nothing was changed.")
+    return redirect("caching", membership.organization.public_id)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@organization_page("organization.update")
+def forget_answers(request: HttpRequest, membership: Membership) -> HttpResponse:
+    """Make every kept answer void, after asking."""
+    organization = membership.organization
+    back = reverse("caching", args=[organization.public_id])
+    if request.method != "POST":
+        confirmation = Confirmation(
+            title="Forget cached answers?",
+            text=f"Every answer kept for {organization.name}, exact and semantic, is void from now "
+            "on, those being made included. The next requests run and are billed in full.",
+            button="Forget them",
+            back=back,
+        )
+        return ask(request, membership, confirmation, tab="settings")
+    try:
+        inference.forget_answers(
+            organization, acting_user=user_of(request), address=address_of(request)
+        )
+    except RedisError:
+        messages.error(request, "The cache does not answer; nothing was forgotten. Try again.")
+    else:
+        messages.success(request, "Cached answers are forgotten.")
+    return redirect(back)
