@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from django.db.models import Count, F, Q, Sum
+from django.db.models import BooleanField, Count, ExpressionWrapper, F, Q, Sum
 from django.db.models.functions import TruncDay, TruncHour, TruncMinute
 
 from billing.models import UsageEvent
@@ -21,11 +21,14 @@ EMBEDDINGS = ("embeddings",)
 MOST_ROWS = 20_000
 _TRUNCATIONS = {60: TruncMinute, 3600: TruncHour, 86_400: TruncDay}
 # What a row is grouped by, under the name that clients know; a key's user is its creator.
-GROUPS = {
-    "project_id": "project__public_id",
-    "user_id": "api_key__created_by__public_id",
-    "api_key_id": "api_key__public_id",
-    "model": "model",
+_IN_A_BATCH = Q(tier=UsageEvent.Tier.BATCH)
+GROUPS: dict[str, Any] = {
+    "project_id": F("project__public_id"),
+    "user_id": F("api_key__created_by__public_id"),
+    "api_key_id": F("api_key__public_id"),
+    "model": F("model"),
+    "service_tier": F("tier"),  # UsageEvent.Tier
+    "batch": ExpressionWrapper(_IN_A_BATCH, output_field=BooleanField()),
 }
 
 
@@ -39,6 +42,7 @@ class UsageFilters:
     api_keys: tuple[str, ...] = ()
     models: tuple[str, ...] = ()
     is_billed: bool = False  # only what cost something
+    is_batch: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -63,11 +67,9 @@ def usage_buckets(
     """Rows by time, then by group, for ``start <= started_at < end``; unused buckets have none."""
     names = [name for name in GROUPS if name in group_by]
     bucket = _TRUNCATIONS[width_s]("started_at", tzinfo=UTC)
-    groups: dict[str, Any] = {f"by_{name}": F(GROUPS[name]) for name in names}
+    groups: dict[str, Any] = {f"by_{name}": GROUPS[name] for name in names}
     rows: Any = (
-        UsageEvent.objects.filter(
-            _kind(filters.is_embeddings), **_conditions(organization, start, end, filters)
-        )
+        UsageEvent.objects.filter(_kind(filters), **_conditions(organization, start, end, filters))
         .order_by()
         .values(bucket=bucket, **groups)
         .annotate(requests=Count("*"), **{name: Sum(name) for name in _SUMMED})
@@ -93,10 +95,14 @@ def by_bucket(rows: list[BucketRow]) -> dict[int, list[BucketRow]]:
 _SUMMED = ("prompt_tokens", "completion_tokens", "cached_tokens", "cost_micros")
 
 
-def _kind(is_embeddings: bool | None) -> Q:
-    if is_embeddings is None:
-        return Q()
-    return Q(endpoint__in=EMBEDDINGS) if is_embeddings else ~Q(endpoint__in=EMBEDDINGS)
+def _kind(filters: UsageFilters) -> Q:
+    kind = Q()
+    if filters.is_embeddings is not None:
+        embeddings = Q(endpoint__in=EMBEDDINGS)
+        kind &= embeddings if filters.is_embeddings else ~embeddings
+    if filters.is_batch is not None:
+        kind &= _IN_A_BATCH if filters.is_batch else ~_IN_A_BATCH
+    return kind
 
 
 def _conditions(

@@ -48,7 +48,8 @@ def used(cast: Cast) -> list[UsageEvent]:
     for hours in (-72, -71, -36, -12.0003, -12, 0, 0.01, 11.9999, 12, 47.9):
         at = NOON + timedelta(hours=hours)
         rows.append(use(cast, at, cost_micros=int(abs(hours)) + 1))
-        rows.append(use(cast, at, key=second, model="n", prompt_tokens=5, cached_tokens=0))
+        in_batch = {"key": second, "model": "n", "prompt_tokens": 5, "tier": "batch"}
+        rows.append(use(cast, at, cached_tokens=0, **in_batch))
         rows.append(use(cast, at, model="e", endpoint=embeddings.ENDPOINT, completion_tokens=0))
         use(cast, at, key=cast.stranger_api_key)
     for edge in (START - 1, END):
@@ -68,7 +69,10 @@ def walk(caller: Caller, path: str) -> list[dict[str, Any]]:
 
 
 RANGE = f"start_time={START}&end_time={END}"
-GROUPS = [(), ("project_id",), ("api_key_id", "model"), ("user_id",), ("project_id", "batch")]
+GROUPS = [
+    (), ("project_id",), ("api_key_id", "model"), ("user_id",), ("project_id", "batch"),
+    ("service_tier",),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("width", ["1m", "1h", "1d"])
@@ -91,7 +95,11 @@ def test_sums_are_the_rows(owner: Caller, used: list[UsageEvent], width: str, gr
     for result in results:
         for name in ("project_id", "api_key_id", "model", "user_id"):
             assert (result[name] is not None) == (name in groups)
-        assert result["batch"] is (False if "batch" in groups else None)
+        # Project and tier say which rows these are: in batches the second project's.
+        is_batch = result["input_tokens"] == 5 * result["num_model_requests"]
+        assert result["batch"] is (is_batch if "batch" in groups else None)
+        tier = "batch" if is_batch else "default"
+        assert result["service_tier"] == (tier if "service_tier" in groups else None)
 
 
 def test_each_bucket_has_its_own_rows(owner: Caller, used: list[UsageEvent]) -> None:
@@ -114,7 +122,7 @@ def test_filters(owner: Caller, used: list[UsageEvent], cast: Cast) -> None:
     assert requests(f"api_key_ids[]={cast.owner_api_key.public_id}&models[]=n") == 0
     assert requests(f"api_key_ids[]={cast.stranger_api_key.public_id}") == 0
     assert requests(f"project_ids[]={cast.other_project.public_id}") == 0
-    assert requests("batch=true") == 0 and requests("batch=false") == 20
+    assert requests("batch=true") == 10 == requests("batch=false")
 
 
 @pytest.mark.parametrize("group", ["", "project_id", "line_item", "api_key_id"])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from api.management.operation import operation
 from api.management.usage.buckets import Span, span_of
 from api.management.usage.wire import (
@@ -20,6 +18,7 @@ from api.management.usage.wire import (
     TokenQuery,
 )
 from api.management.view import ManagementView
+from api.parameters import tier_name
 from billing.buckets import BucketRow, UsageFilters, by_bucket, usage_buckets
 
 
@@ -28,19 +27,13 @@ class CompletionsUsageView(ManagementView):
     def get(self, query: CompletionsQuery) -> CompletionsUsage:
         """Tokens and requests of chat and completions."""
         span = span_of(query)
-        # Batches are not served yet, so everything is outside of one.
-        rows = {} if query.batch else _rows(self, query, span, is_embeddings=False)
-        groups = set(query.group_by)
-        shown = {
-            "batch": False if "batch" in groups else None,
-            "service_tier": "default" if "service_tier" in groups else None,
-            "api_source": "unlabeled" if "api_source" in groups else None,
-        }
+        rows = _rows(self, query, span, is_embeddings=False, is_batch=query.batch)
+        source = "unlabeled" if "api_source" in query.group_by else None
         buckets = [
             CompletionsBucket(
                 start_time=start,
                 end_time=end,
-                results=[_completions(row, shown) for row in rows.get(start, [])],
+                results=[_completions(row, source) for row in rows.get(start, [])],
             )
             for start, end in span.buckets()
         ]
@@ -78,7 +71,12 @@ class OtherUsageView(ManagementView):
 
 
 def _rows(
-    view: ManagementView, query: CompletionsQuery | TokenQuery, span: Span, *, is_embeddings: bool
+    view: ManagementView,
+    query: CompletionsQuery | TokenQuery,
+    span: Span,
+    *,
+    is_embeddings: bool,
+    is_batch: bool | None = None,
 ) -> dict[int, list[BucketRow]]:
     filters = UsageFilters(
         is_embeddings=is_embeddings,
@@ -86,6 +84,7 @@ def _rows(
         users=tuple(query.user_ids),
         api_keys=tuple(query.api_key_ids),
         models=tuple(query.models),
+        is_batch=is_batch,
     )
     groups = tuple(query.group_by)
     return by_bucket(
@@ -93,15 +92,18 @@ def _rows(
     )
 
 
-def _completions(row: BucketRow, shown: dict[str, Any]) -> CompletionsResult:
+def _completions(row: BucketRow, source: str | None) -> CompletionsResult:
+    groups = dict(row.groups)
+    if "service_tier" in groups:
+        groups["service_tier"] = tier_name(groups["service_tier"])
     return CompletionsResult(
         num_model_requests=row.requests,
         input_tokens=row.prompt_tokens,
         output_tokens=row.completion_tokens,
         input_cached_tokens=row.cached_tokens,
         input_uncached_tokens=row.prompt_tokens - row.cached_tokens,
-        **row.groups,
-        **shown,
+        **groups,
+        api_source=source,
     )
 
 
