@@ -1,4 +1,4 @@
-"""``python -m benchmarks [engine|gateway|memory|admission|routing|tenancy|profile|all|render]``; see docs/performance.md."""
+"""``python -m benchmarks [engine|gateway|memory|admission|routing|semcache|tenancy|profile|all|render]``; see docs/performance.md."""
 
 from __future__ import annotations
 
@@ -9,7 +9,17 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from benchmarks import admission, engine, gateway, hotspots, memory, report, routing, tenancy
+from benchmarks import (
+    admission,
+    engine,
+    gateway,
+    hotspots,
+    memory,
+    report,
+    routing,
+    semcache,
+    tenancy,
+)
 from benchmarks.server import RESULTS, BenchmarkError, say
 from benchmarks.sizes import QUICK, Sizes
 from deploy.local.files import LocalError
@@ -20,6 +30,7 @@ MEASURES: dict[str, Callable[[Sizes], Mapping[str, object]]] = {
     "memory": memory.measure,
     "admission": admission.measure,
     "routing": routing.measure,
+    "semcache": semcache.measure,
     "tenancy": tenancy.measure,
     "profile": hotspots.measure,
 }

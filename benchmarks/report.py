@@ -207,6 +207,39 @@ def _admission(result: Result) -> str:
     )
 
 
+def _semcache(result: Result) -> str:
+    def percent(share: float) -> str:
+        return f"{100 * share:.1f} %"
+
+    rows = [
+        [
+            f"**{level['threshold']:.2f}**"
+            if level["threshold"] == result["default"]
+            else f"{level['threshold']:.2f}",
+            percent(level["recall"]),
+            percent(level["wrong_of_hits"]),
+            percent(level["false_when_absent"]),
+            percent(level["bare_recall"]),
+            percent(level["bare_wrong_of_hits"]),
+            percent(level["bare_false_when_absent"]),
+        ]
+        for level in result["levels"]
+    ]
+    head = (
+        "threshold", "found", "wrong of hits", "false when absent",
+        "by likeness alone: found", "wrong of hits", "false when absent",
+    )  # fmt: skip
+    near = result["near_misses"]
+    lost = max(level["recall_unsketched"] - level["recall"] for level in result["levels"])
+    return (
+        f"{make_table(head, rows)}\n\n{result['pairs']} pairs. Of {near['count']} problems with "
+        f"one number changed the median likeness is {near['median']:.3f}; "
+        f"{near['let_through']} pass the rules. Choosing by sketches loses at most "
+        f"{percent(lost)} of what there is to find. A look-up among {result['entries']} takes "
+        f"{_number(result['lookup_us'])} µs of CPU beside the embedding."
+    )
+
+
 def _routing(result: Result) -> str:
     prompts = [str(tokens) for tokens in result["prompt_tokens"]]
     rows = [
@@ -295,6 +328,7 @@ TABLES: dict[str, Callable[[Result], str]] = {
     "memory": _memory,
     "admission": _admission,
     "routing": _routing,
+    "semcache": _semcache,
     "tenancy": _tenancy,
     "profile": _profile,
 }
