@@ -53,6 +53,9 @@ def _configure() -> None:
             "socket_connect_timeout": settings.REDIS_TIMEOUT_S,
             "socket_keepalive": True,
             "health_check_interval": 10,
+            # How long one BRPOP waits (kombu's name for it); each costs a worker's whole turn.
+            # Not longer, because an idle worker notices a SIGTERM after it.
+            "polling_interval": 2,
         },
         task_serializer="msgpack",
         accept_content=["msgpack"],
@@ -68,10 +71,11 @@ def _configure() -> None:
         task_soft_time_limit=240,
         timezone="UTC",
         beat_schedule={
+            # Control workers record by themselves, every second; this is for one that cannot.
             "record-usage": {
                 "task": "billing.record_usage",
-                "schedule": 1.0,
-                "options": {"expires": 5},
+                "schedule": 15.0,
+                "options": {"expires": 15},
             },
             "reconcile-holds": {
                 "task": "billing.reconcile_holds",
@@ -90,8 +94,8 @@ def _configure() -> None:
             },
             "sweep-jobs": {
                 "task": "jobs.sweep",
-                "schedule": 5.0,
-                "options": {"expires": 10},
+                "schedule": 30.0,
+                "options": {"expires": 30},
             },
             "purge-jobs": {
                 "task": "jobs.purge",
@@ -132,10 +136,10 @@ def _wire() -> None:
         # but continued elsewhere at once, so acknowledging it would serve nobody.
         app.conf.task_queues = [Queue(queue_of(settings.REPLICA_ID), no_ack=True)]
     else:
-        from workers.control.bootstep import ProbeStep
+        from workers.control.bootstep import CollectingStep, ProbeStep
         from workers.jobs.bootstep import JobStep
 
-        app.steps["worker"] |= {ProbeStep, JobStep}
+        app.steps["worker"] |= {ProbeStep, CollectingStep, JobStep}
         app.conf.imports = [
             "workers.control.tasks",
             "workers.jobs.tasks",

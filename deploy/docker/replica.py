@@ -28,7 +28,7 @@ def worker_command(name: str) -> tuple[str, ...]:
     return (
         sys.executable, "-m", "celery", "-A", "config.celery", "worker",
         "-P", "solo", "-Q", f"replica.{name}", "-n", f"{name}@%h",
-        "--without-gossip", "--without-mingle",
+        "--without-gossip", "--without-mingle", "--without-heartbeat",
     )  # fmt: skip
 
 

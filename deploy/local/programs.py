@@ -91,8 +91,9 @@ def with_logins(environment: Mapping[str, str], needed: Sequence[str]) -> dict[s
 
 
 _CELERY = (sys.executable, "-m", "celery", "-A", "config.celery")
-# Workers neither talk to each other nor wait a second at start for answers.
-_QUIET = ("--without-gossip", "--without-mingle")
+# Workers neither talk to each other, nor wait a second at start for answers, nor tell
+# monitors that do not exist every two seconds that they are there.
+_QUIET = ("--without-gossip", "--without-mingle", "--without-heartbeat")
 
 
 def _web(

@@ -107,9 +107,16 @@ def test_redis_without_its_data_is_no_error(tenant: Tenant, stream: Redis) -> No
     assert collect_usage(stream) == Collected(3, 3, 0, 0)
 
 
-def test_one_run_does_bounded_work(tenant: Tenant, stream: Redis) -> None:
+def test_one_run_does_bounded_work(
+    tenant: Tenant, stream: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(collector, "BATCH", 500)
     publish(stream, [make_report(tenant) for _ in range(1600)])
     assert collect_usage(stream, max_reports=1000) == Collected(1000, 1000, 0, 600)
+    stopping = threading.Event()
+    stopping.set()
+    assert collect_usage(stream, stopping=stopping) == Collected(500, 500, 0, 100)
+    publish(stream, [make_report(tenant) for _ in range(500)])
     assert collect_usage(stream, max_s=0) == Collected(500, 500, 0, 100)
     assert collect_usage(stream) == Collected(100, 100, 0, 0)
 
@@ -163,7 +170,11 @@ def database_url() -> str:
     return f"postgresql://{user}{password}@/{at['NAME']}?{where}"
 
 
-COLLECT = "from billing.collector import collect_usage; print(collect_usage())"
+COLLECT = """
+from billing import collector
+collector.BATCH = 500
+print(collector.collect_usage())
+"""
 
 
 def test_with_postgresql_down_nothing_is_taken(tenant: Tenant, stream: Redis) -> None:
@@ -198,7 +209,8 @@ def test_a_collector_killed_at_work_loses_and_doubles_nothing(stream: Redis) -> 
 
 
 @pytest.mark.django_db(transaction=True)
-def test_overlapping_runs_are_harmless(stream: Redis) -> None:
+def test_overlapping_runs_are_harmless(stream: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(collector, "BATCH", 500)
     tenant = make_tenant()
     make_price()
     publish(stream, [make_report(tenant) for _ in range(3000)])

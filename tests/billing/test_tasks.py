@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import logging
+import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from redis import Redis
 
+from billing.collector import wait_for_reports
 from billing.models import UsageEvent
 from billing.usage import FIELD, STREAM, encode_report
 from config.celery import app
-from tests.billing.factory import Tenant, make_report
+from tests.billing.factory import Tenant, make_report, make_tenant
 from workers.control import tasks
+from workers.control.collecting import Collecting
 
 
 def test_beat_calls_only_tasks_that_exist() -> None:
@@ -41,6 +45,39 @@ def test_a_failure_is_logged_with_its_stack_and_counted(
     (record,) = [r for r in caplog.records if r.name == "workers.control.tasks"]
     assert record.exc_info is not None
     assert "ConnectionError" in str(record.exc_info[0])
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_report_is_recorded_without_anybody_asking(stream: Redis) -> None:
+    """Now and again: the thread waits for the first, and then for the next."""
+    tenant = make_tenant()
+    collecting = Collecting()
+    collecting.start()
+    try:
+        for count in (1, 2):
+            stream.xadd(STREAM, {FIELD: encode_report(make_report(tenant))})
+            wait_until(lambda count=count: UsageEvent.objects.count() == count)
+        stream.delete(STREAM)  # as a Redis that lost its data
+        stream.xadd(STREAM, {FIELD: encode_report(make_report(tenant))})
+        wait_until(lambda: UsageEvent.objects.count() == 3)
+    finally:
+        collecting.stop()
+    assert not collecting.is_running
+    assert stream.xlen(STREAM) == 0
+
+
+def test_waiting_for_reports_takes_nothing_and_ends(stream: Redis) -> None:
+    assert not wait_for_reports(stream, 0.05)
+    stream.xadd(STREAM, {FIELD: b"whatever"})
+    assert wait_for_reports(stream, 5)
+    assert stream.xlen(STREAM) == 1
+
+
+def wait_until(is_done: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not is_done():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def test_every_task_has_a_time_limit() -> None:

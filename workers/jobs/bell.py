@@ -21,10 +21,10 @@ class Bell:
             self._count += 1
             self._rung.notify_all()
 
-    def wait(self, heard: int, timeout_s: float) -> None:
-        """Until it rings, or rang after ``heard``."""
+    def wait(self, heard: int, timeout_s: float) -> bool:
+        """Until it rings, or rang after ``heard``; False if it did not in time."""
         with self._rung:
-            self._rung.wait_for(lambda: self._count != heard, timeout_s)
+            return self._rung.wait_for(lambda: self._count != heard, timeout_s)
 
 
 # One a process: the task ``jobs.run`` rings it, the runner's threads wait for it.

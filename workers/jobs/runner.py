@@ -34,6 +34,7 @@ class Runner:
         self._bell = bell
         self._keeper = Keeper()
         self._stopping = threading.Event()
+        self._looked_at = 0.0
         # One more for what people wait for: a mail does not stand behind four exports.
         priorities = [Job.Priority.LOW] * at_once + [Job.Priority.URGENT]
         self._threads = [
@@ -65,15 +66,18 @@ class Runner:
         self._keeper.stop()
 
     def _serve(self, least_urgent: int) -> None:
+        is_rung = True
         while not self._stopping.is_set():
             heard = self._bell.count
             try:
-                claimed = jobs.claim(self._owner, least_urgent=least_urgent)
+                claimed = self._claim(least_urgent)
+                if claimed and not is_rung:
+                    self._bell.ring()  # where nobody told of one there may be more
                 for job in claimed:
                     self._run(job)
                 if not claimed:
                     connection.close()
-                    self._bell.wait(heard, LOOK_EVERY_S)
+                    is_rung = self._wait(heard)
             except DatabaseError:
                 log.warning("jobs.database_away", exc_info=True)
                 self._stopping.wait(AFTER_ERROR_S)
@@ -83,6 +87,18 @@ class Runner:
                 self._stopping.wait(AFTER_ERROR_S)
             finally:
                 connection.close()
+
+    def _claim(self, least_urgent: int) -> list[HeldJob]:
+        if least_urgent == Job.Priority.LOW:  # such a look sees all that there is
+            self._looked_at = time.monotonic()
+        return jobs.claim(self._owner, least_urgent=least_urgent)
+
+    def _wait(self, heard: int) -> bool:
+        """Until it rings (True), or it is time to look and none of the others did."""
+        while not self._bell.wait(heard, LOOK_EVERY_S):
+            if time.monotonic() - self._looked_at >= LOOK_EVERY_S:
+                return False
+        return True
 
     def _run(self, job: HeldJob) -> None:
         kind = self._kinds.get(job.kind)
