@@ -57,27 +57,27 @@ SELECT batch.id, batch.public_id, batch.organization_id, batch.api_key_id, batch
     file.bytes / greatest(batch.total, 1)
 FROM inference_batch AS batch
 JOIN inference_file AS file ON file.public_id = batch.input_file
-WHERE batch.status = 'in_progress' AND batch.expires_at > now() AND EXISTS (
+WHERE batch.status = 'in_progress' AND batch.expires_at > statement_timestamp() AND EXISTS (
     SELECT FROM inference_batchline AS line
-    WHERE line.batch_id = batch.id AND line.state = 'waiting' AND line.run_after <= now())
+    WHERE line.batch_id = batch.id AND line.state = 'waiting' AND line.run_after <= statement_timestamp())
 ORDER BY batch.id LIMIT %s
 """
 _CLAIM = """
 WITH chosen AS (
     SELECT id FROM inference_batchline
-    WHERE batch_id = %(batch)s AND state = 'waiting' AND run_after <= now()
+    WHERE batch_id = %(batch)s AND state = 'waiting' AND run_after <= statement_timestamp()
     ORDER BY number LIMIT %(most)s FOR NO KEY UPDATE SKIP LOCKED
 )
 UPDATE inference_batchline AS line
 SET state = 'leased', fencing_token = fencing_token + 1, attempts = attempts + 1,
-    lease_owner = %(owner)s, lease_expires_at = now() + %(lease_s)s * interval '1 second'
+    lease_owner = %(owner)s, lease_expires_at = statement_timestamp() + %(lease_s)s * interval '1 second'
 FROM chosen WHERE line.id = chosen.id
 RETURNING line.id, line.number, line.custom_id, line.position, line.length,
     line.fencing_token, line.attempts
 """
 _RENEW = """
 UPDATE inference_batchline AS line
-SET lease_expires_at = now() + %s * interval '1 second'
+SET lease_expires_at = statement_timestamp() + %s * interval '1 second'
 FROM unnest(%s::bigint[], %s::int[]) AS held(id, token), inference_batch AS batch
 WHERE line.id = held.id AND line.fencing_token = held.token AND line.state = 'leased'
     AND batch.id = line.batch_id AND batch.status = 'in_progress'
@@ -87,7 +87,7 @@ _HAND_BACK = """
 UPDATE inference_batchline AS line
 SET state = 'waiting', lease_owner = '', lease_expires_at = NULL,
     attempts = greatest(0, attempts - held.uncounted),
-    run_after = now() + held.after_s * interval '1 second'
+    run_after = statement_timestamp() + held.after_s * interval '1 second'
 FROM unnest(%s::bigint[], %s::int[], %s::int[], %s::float8[])
     AS held(id, token, uncounted, after_s)
 WHERE line.id = held.id AND line.fencing_token = held.token AND line.state = 'leased'
@@ -96,7 +96,7 @@ _REAP = """
 UPDATE inference_batchline SET state = 'waiting', lease_owner = '', lease_expires_at = NULL
 WHERE id IN (
     SELECT id FROM inference_batchline
-    WHERE state = 'leased' AND lease_expires_at < now()
+    WHERE state = 'leased' AND lease_expires_at < statement_timestamp()
     ORDER BY id LIMIT %s FOR NO KEY UPDATE SKIP LOCKED)
 """
 _REAPED_AT_ONCE = 10_000
