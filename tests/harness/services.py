@@ -23,12 +23,13 @@ from unittest import mock
 import pytest
 
 from deploy.local import postgres
-from deploy.local.services import Service, embedded
+from deploy.local.services import ALL, Service, embedded
 from tenants.scope import Login, Scope, set_process_scope
 
 # Found before SLUICE_STATE_DIR is pointed at the temporary folder: converting
 # weights takes half a minute, so the suite shares the checkout's store.
 CHECKOUT = Path(__file__).resolve().parents[2]
+PARENT = "SLUICE_TESTS_DIR"
 # Rows of a run that ends with its machine need not outlive it: a transactional test
 # that waits for the disk takes seconds instead of a twentieth of one.
 FORGETFUL = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
@@ -41,13 +42,16 @@ set_process_scope(Scope(login=Login.OWNER))
 @pytest.hookimpl(wrapper=True)
 def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None]:
     """Before pytest-django's hook of this name, which reads the settings."""
-    folder = Path(tempfile.mkdtemp(prefix="sluice-tests-"))
+    # Of workers within the folder of who started them, who tidies up after a broken-off run.
+    folder = Path(tempfile.mkdtemp(prefix="sluice-tests-", dir=os.environ.get(PARENT)))
     folder.chmod(0o755)  # PostgreSQL runs as another user when the suite runs as root
     os.environ["SLUICE_ENV"] = "test"
     os.environ.setdefault("MODEL_STORE", str(CHECKOUT / ".sluice" / "models"))
     os.environ["SLUICE_STATE_DIR"] = str(folder)
     os.environ.setdefault("LOG_FORMAT", "console")
-    chosen = [] if _only_hands_tests_out(early_config) else embedded()
+    chosen = embedded()
+    if _only_hands_tests_out(early_config):
+        chosen, os.environ[PARENT] = [], str(folder)
     # For runs that break off, too; stopping twice does nothing.
     atexit.register(_stop, chosen, folder)
     early_config.add_cleanup(lambda: _stop(chosen, folder))
@@ -63,6 +67,8 @@ def _only_hands_tests_out(config: pytest.Config) -> bool:
 
 
 def _stop(chosen: list[Service], folder: Path) -> None:
+    for left in folder.glob("sluice-tests-*"):  # workers that were killed
+        _stop(list(ALL), left)
     for service in reversed(chosen):
         service.stop(folder)
     postgres.remove(folder)
