@@ -28,7 +28,7 @@ from redis.exceptions import RedisError
 from inference import metrics, wire
 from inference.circuit import Circuit
 from inference.dispatch.sequence import Job
-from inference.errors import InferenceError
+from inference.errors import ContextLengthExceeded, InferenceError, InvalidRequest
 from inference.likeness import must_agree, nearest, similarity, sketch_of, vector_of
 from inference.models import Model
 from inference.response_cache import CachedAnswer, valid_answer, void_key
@@ -150,17 +150,20 @@ class SemanticCache:
         return min(found, key=lambda entry: entry.name, default=None)
 
     async def embed(self, text: str, asker: Asker, candidates: tuple[Served, ...]) -> array[float]:
-        """Raises InferenceError, and TimeoutError after ``EMBED_S``."""
+        """Raises InferenceError (ContextLengthExceeded for a text that is longer than the model
+        reads: its vector would be of its beginning), and TimeoutError after ``EMBED_S``."""
         served = candidates[0]
         ids = await served.renderer.encode_text(
             text, scope=asker.organization, limit_tokens=served.max_context_tokens
         )
+        if len(ids) > served.max_context_tokens:
+            raise ContextLengthExceeded("The question is longer than the embedding model reads.")
         job = Job(
             # Not the request's own id: what a worker notes of it must not be billed to it.
             request_id=f"semantic-{secrets.token_hex(12)}/0.0",
             organization=asker.organization,
             weight=asker.weight,
-            prompt_ids=ids[: served.max_context_tokens],
+            prompt_ids=ids,
             sampling=None,
             cache_salt="",
             candidates=candidates,
@@ -210,6 +213,8 @@ class Inquiry:
         except TimeoutError:
             circuit.fail(time.monotonic())
             result, match = "late", None
+        except (ContextLengthExceeded, InvalidRequest):  # too long for it: no fault of the model
+            result, match = "unfit", None
         except (*_UNAVAILABLE, InferenceError, ValueError) as error:
             circuit.fail(time.monotonic())
             log.warning("semantic_cache.unavailable", extra={"error": repr(error)})

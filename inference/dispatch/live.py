@@ -1,7 +1,7 @@
 """What every gateway's dispatcher does now, for the staff page: each says it once a second.
 
-A view is written whether anybody looks or not: it takes some 0.3 ms, and so a page shows all
-gateways at its first look, whichever process answers it.
+A view is written whether anybody looks or not: it takes 0.13 ms of CPU with 200 replicas,
+and so a page shows all gateways at its first look, whichever process answers it.
 """
 
 from __future__ import annotations

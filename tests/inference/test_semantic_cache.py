@@ -239,6 +239,17 @@ async def test_a_slow_model_is_a_miss_and_then_not_asked_for_a_while(
         assert dispatcher.in_flight == 0  # what nobody waits for was aborted
 
 
+async def test_a_question_longer_than_the_model_reads_is_not_compared(
+    cache: SemanticCache, dispatcher: Dispatcher
+) -> None:
+    """And takes nobody else's look-ups away."""
+    for _ in range(5):
+        inquiry = cache.inquire(Question("bread " * 129, b""), 7, ASKER)
+        assert inquiry is not None and await inquiry.find(0.9) is None
+        await inquiry.keep(answer("In an oven."), 60)
+    assert cache.circuit.is_closed and dispatcher.in_flight == 0
+
+
 async def test_without_an_embedding_model_there_is_no_inquiry(
     link: RedisLink, dispatcher: Dispatcher
 ) -> None:
