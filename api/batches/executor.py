@@ -31,6 +31,7 @@ from inference.batches.lines import (
     HeldLine,
     OpenBatch,
     claim_lines,
+    count_open_lines,
     get_open_batches,
     hand_back_lines,
     reap_lines,
@@ -122,6 +123,7 @@ class Executor:
             metrics.REAPED.inc(reaped)
             log.warning("batches.leases_expired", extra={"lines": reaped})
         self._open = await in_thread(get_open_batches)
+        metrics.OPEN_LINES.set(await in_thread(count_open_lines))
         self.seen_at = time.monotonic()
         for batch in self._open:
             if batch.model not in self._lanes:

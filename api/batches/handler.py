@@ -40,6 +40,7 @@ def _create(project: Project, key: ApiKey, body: CreateBatch) -> Batch:
         endpoint=body.endpoint,
         metadata=body.metadata,
         output_expires_after_s=None if asked is None else asked.seconds,
+        acting_user=None,
     )
 
 
@@ -66,7 +67,7 @@ async def cancel_batch(caller: Caller, request: Request, batch_id: str) -> Respo
 
 
 def _cancel(project: Project, key: ApiKey, batch_id: str) -> Batch:
-    return actions.cancel_batch(access_batch(project, batch_id))
+    return actions.cancel_batch(access_batch(project, batch_id), acting_user=None)
 
 
 ROUTES: list[Route] = [

@@ -54,7 +54,7 @@ async def delete_file(caller: Caller, request: Request, file_id: str) -> Respons
 
 
 def _delete(project: Project, key: ApiKey, file_id: str) -> None:
-    actions.delete_file(access_file(project, file_id))
+    actions.delete_file(access_file(project, file_id), acting_user=None)
 
 
 async def get_content(caller: Caller, request: Request, file_id: str) -> Response:

@@ -167,6 +167,7 @@ def _finish(
         size=stored.size,
         sha256=stored.sha256,
         expires_at=timezone.now() + kept_for,
+        acting_user=None,
     )
     finished.refresh_from_db(fields=["created_at", "expires_at"])
     return finished

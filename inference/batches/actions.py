@@ -17,7 +17,7 @@ from inference.files.models import File
 from inference.files.selectors import access_file
 from tenants import audit, jobs
 from tenants.errors import NotFound, TenantError
-from tenants.models import ApiKey, Project
+from tenants.models import ApiKey, Project, User
 
 ENDPOINTS = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings")
 # The only window there is, as at OpenAI.
@@ -48,6 +48,7 @@ def create_batch(
     endpoint: str,
     metadata: Mapping[str, str] | None = None,
     output_expires_after_s: int | None = None,
+    acting_user: User | None,
     address: str | None = None,
 ) -> Batch:
     """The batch, to be validated by a job. Its lines run in the name of ``api_key``."""
@@ -85,14 +86,14 @@ def create_batch(
         payload={"batch": batch.public_id},
     )
     after = {"input_file_id": file.public_id, "endpoint": endpoint}
-    _record(batch, "batch.created", address, after=after)
+    _record(batch, "batch.created", acting_user, address, after=after)
     # The moment is the database's.
     batch.refresh_from_db()
     return batch
 
 
 @transaction.atomic
-def cancel_batch(batch: Batch, *, address: str | None = None) -> Batch:
+def cancel_batch(batch: Batch, *, acting_user: User | None, address: str | None = None) -> Batch:
     """What is finished stays; what runs is stopped, and neither billed nor in a result.
 
     Twice is once. Raises BatchEnded.
@@ -107,7 +108,7 @@ def cancel_batch(batch: Batch, *, address: str | None = None) -> Batch:
         status=Batch.Status.CANCELLING, ends_as=Batch.Status.CANCELLED, cancelling_at=Now()
     )
     enqueue_output(batch)
-    _record(batch, "batch.cancelled", address, before=before)
+    _record(batch, "batch.cancelled", acting_user, address, before=before)
     batch.refresh_from_db()
     return batch
 
@@ -127,13 +128,14 @@ def enqueue_output(batch: Batch) -> None:
 def _record(
     batch: Batch,
     action: str,
+    acting_user: User | None,
     address: str | None,
     *,
     before: dict[str, str] | None = None,
     after: dict[str, str] | None = None,
 ) -> None:
     audit.record_event(
-        acting_user=None,
+        acting_user=acting_user,
         action=action,
         object_type="batch",
         object_id=batch.public_id,

@@ -159,6 +159,16 @@ def hand_back_lines(handed: Sequence[HandedBack]) -> None:
         )
 
 
+def count_open_lines() -> int:
+    """Of all batches that are in progress: what is neither done nor failed."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT coalesce(sum(total - completed - failed), 0) FROM inference_batch"
+            " WHERE status = 'in_progress'"
+        )
+        return int(cursor.fetchone()[0])
+
+
 def reap_lines() -> int:
     """Put lines whose lease ran out back in line; returns how many."""
     with connection.cursor() as cursor:

@@ -158,5 +158,6 @@ class _OutputFile:
             size=self._bytes,
             sha256=self._digest.hexdigest(),
             expires_at=timezone.now() + kept_for,
+            acting_user=None,
         )
         return self._file.public_id

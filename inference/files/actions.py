@@ -14,7 +14,7 @@ from inference.errors import InvalidRequest
 from inference.files.models import File
 from tenants import audit
 from tenants.errors import NotFound, TenantError
-from tenants.models import ApiKey, Organization, Project
+from tenants.models import ApiKey, Organization, Project, User
 
 # As at OpenAI: what batches read goes away after a month, if nothing else was asked for.
 KEPT_FOR = timedelta(days=30)
@@ -87,6 +87,7 @@ def finish_file(
     size: int,
     sha256: str,
     expires_at: datetime | None,
+    acting_user: User | None,
     address: str | None = None,
 ) -> File:
     """All bytes are in the object store: from here on it is a file."""
@@ -97,7 +98,7 @@ def finish_file(
     if not still.update(**{name: getattr(file, name) for name in values}):
         raise NotFound("The file was given up while it was received; send it again.")
     audit.record_event(
-        acting_user=None,
+        acting_user=acting_user,
         action="file.created",
         object_type="file",
         object_id=file.public_id,
@@ -115,7 +116,7 @@ def give_up_file(file: File) -> None:
 
 
 @transaction.atomic
-def delete_file(file: File, *, address: str | None = None) -> None:
+def delete_file(file: File, *, acting_user: User | None, address: str | None = None) -> None:
     """Nobody sees it any more; the sweep deletes the bytes within a minute."""
     in_use = Batch.objects.filter(
         project=file.project_id, input_file=file.public_id, ended_at=None
@@ -125,7 +126,7 @@ def delete_file(file: File, *, address: str | None = None) -> None:
     deleted = File.objects.filter(pk=file.pk, deleted_at=None).update(deleted_at=timezone.now())
     if deleted:
         audit.record_event(
-            acting_user=None,
+            acting_user=acting_user,
             action="file.deleted",
             object_type="file",
             object_id=file.public_id,

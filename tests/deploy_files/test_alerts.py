@@ -19,6 +19,7 @@ import tenants.authentication
 import tenants.errors
 from billing import metrics as billing_metrics
 from inference import metrics as gateway_metrics
+from inference.batches import metrics as batch_metrics
 from inference.loop_metrics import LoopHistogram
 from tenants.admission import metrics as admission_metrics
 from tests.deploy_files.containers import ROOT, compose
@@ -29,7 +30,8 @@ from workers.jobs import metrics as job_metrics
 RUNBOOKS = ROOT / "docs" / "runbooks"
 FOLDER = ROOT / "deploy" / "prometheus"
 MODULES = (
-    admission_metrics, gateway_metrics, replica_metrics, billing_metrics, control_metrics, job_metrics
+    admission_metrics, gateway_metrics, replica_metrics, billing_metrics, control_metrics, job_metrics,
+    batch_metrics
 )  # fmt: skip
 # PromQL's own words in our expressions; "up" is Prometheus's own series.
 WORDS = {

@@ -75,7 +75,12 @@ def upload(cast: Cast, lines: list[Any], purpose: str = "batch") -> File:
     writer.write(content.encode())
     writer.commit()
     return file_actions.finish_file(
-        file, filename="in.jsonl", size=len(content.encode()), sha256="", expires_at=None
+        file,
+        filename="in.jsonl",
+        size=len(content.encode()),
+        sha256="",
+        expires_at=None,
+        acting_user=None,
     )
 
 
@@ -86,6 +91,7 @@ def make(cast: Cast, lines: list[Any]) -> Batch:
         api_key=cast.owner_api_key,
         input_file=upload(cast, lines).public_id,
         endpoint=CHAT,
+        acting_user=None,
     )
     assert run_due_jobs() == ["succeeded"]
     batch.refresh_from_db()
@@ -195,7 +201,11 @@ def test_numbers_of_lines_and_tokens_are_bounded(cast: Cast, model: None, settin
 def test_a_key_that_does_not_work_any_more_starts_nothing(cast: Cast, model: None) -> None:
     file = upload(cast, [line(1)])
     batch = actions.create_batch(
-        cast.project, api_key=cast.owner_api_key, input_file=file.public_id, endpoint=CHAT
+        cast.project,
+        api_key=cast.owner_api_key,
+        input_file=file.public_id,
+        endpoint=CHAT,
+        acting_user=None,
     )
     tenant_actions.revoke_api_key(cast.owner_api_key, acting_user=cast.owner)
     assert run_due_jobs() == ["succeeded"]
@@ -255,7 +265,7 @@ def test_what_is_handed_back_costs_an_attempt_only_if_it_counts(cast: Cast, mode
 
 
 def end_by_cancel(batch: Batch) -> None:
-    actions.cancel_batch(batch, address="192.0.2.1")
+    actions.cancel_batch(batch, acting_user=None, address="192.0.2.1")
 
 
 def end_by_expiry(batch: Batch) -> None:
@@ -297,15 +307,19 @@ def test_a_batch_that_is_cancelled_while_it_is_validated_starts_nothing(
 ) -> None:
     file = upload(cast, [line(1)])
     batch = actions.create_batch(
-        cast.project, api_key=cast.owner_api_key, input_file=file.public_id, endpoint=CHAT
+        cast.project,
+        api_key=cast.owner_api_key,
+        input_file=file.public_id,
+        endpoint=CHAT,
+        acting_user=None,
     )
-    actions.cancel_batch(batch)
-    actions.cancel_batch(batch)
+    actions.cancel_batch(batch, acting_user=None)
+    actions.cancel_batch(batch, acting_user=None)
     assert run_due_jobs() == ["succeeded", "succeeded"]
     batch.refresh_from_db()
     assert (batch.status, batch.total, batch.output_file) == ("cancelled", 0, "")
     with pytest.raises(actions.BatchEnded):
-        actions.cancel_batch(batch)
+        actions.cancel_batch(batch, acting_user=None)
     events = AuditEvent.objects.filter(object_id=batch.public_id)
     assert sorted(events.values_list("action", flat=True)) == ["batch.cancelled", "batch.created"]
 
@@ -319,11 +333,11 @@ def test_a_file_in_use_stays_and_a_deleted_one_leaves_the_store(
     batch = make(cast, [line(1)])
     file = access_file(cast.project, batch.input_file)
     with pytest.raises(file_actions.FileInUse, match=batch.public_id):
-        file_actions.delete_file(file)
-    actions.cancel_batch(batch)
+        file_actions.delete_file(file, acting_user=None)
+    actions.cancel_batch(batch, acting_user=None)
     run_due_jobs()
     batch.refresh_from_db()
-    file_actions.delete_file(file)
+    file_actions.delete_file(file, acting_user=None)
     with pytest.raises(NotFound):
         access_file(cast.project, file.public_id)
     assert sweep_files() == 0, "somebody may still be reading it"
@@ -346,7 +360,9 @@ def test_the_plan_bounds_what_is_stored(cast: Cast) -> None:
     file_actions.give_up_file(first)
     file_actions.begin_file(project, reserved_bytes=100, api_key=None, purpose="batch")
     with pytest.raises(NotFound):
-        file_actions.finish_file(first, filename="x", size=1, sha256="", expires_at=None)
+        file_actions.finish_file(
+            first, filename="x", size=1, sha256="", expires_at=None, acting_user=None
+        )
 
 
 def test_files_and_batches_of_others_are_absent(cast: Cast, model: None) -> None:
@@ -359,6 +375,7 @@ def test_files_and_batches_of_others_are_absent(cast: Cast, model: None) -> None
             api_key=cast.stranger_api_key,
             input_file=batch.input_file,
             endpoint=CHAT,
+            acting_user=None,
         )
     assert refused.value.param == "input_file_id"
     assert Batch.objects.count() == 1

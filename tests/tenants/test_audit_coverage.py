@@ -17,6 +17,8 @@ import tenants.actions
 from billing import actions as billing_actions
 from billing import credit
 from inference import actions as inference_actions
+from inference.batches import actions as batch_actions
+from inference.files import actions as file_actions
 from inference.models import ModelVersion
 from tenants import access, actions, audit_rows
 from tenants.actions import single_sign_on
@@ -39,9 +41,17 @@ MODULES = (
     "billing.actions",
     "billing.credit",
     "inference.actions",
+    "inference.batches.actions",
+    "inference.files.actions",
 )
 # What changes nothing that belongs in the trail, and why.
 NOT_AUDITED = {
+    "begin_file": "its end is, if it comes",
+    "check_quota": "asks",
+    "enqueue_output": "the batch's own end",
+    "give_up_file": "nobody ever saw it",
+    "stored_bytes": "reads",
+    "too_large": "pure",
     "check_gives": "asks",
     "checked_limit": "pure",
     "checked_model_names": "pure",
@@ -73,6 +83,22 @@ class World:
         owner = Membership.objects.get(organization=self.organization, user=self.cast.owner)
         self.actor = access.get_actor(owner)
         self.as_actor: dict[str, Any] = {"actor": self.actor, "address": ADDRESS}
+
+    def begun_file(self) -> Any:
+        return file_actions.begin_file(
+            self.project, reserved_bytes=1, api_key=self.cast.owner_api_key, purpose="batch"
+        )
+
+    def finish_file(self, file: Any) -> Any:
+        return file_actions.finish_file(
+            file, filename="x", size=1, sha256="", expires_at=None, **self.by
+        )
+
+    def batch(self, file: Any) -> Any:
+        return batch_actions.create_batch(
+            self.project, api_key=self.cast.owner_api_key, input_file=file.public_id,
+            endpoint="/v1/embeddings", **self.by,
+        )  # fmt: skip
 
     def membership(self) -> Membership:
         return Membership.objects.get(organization=self.organization, user=self.cast.viewer)
@@ -115,6 +141,14 @@ class World:
 
 # Each prepares what it needs and returns the one call that must leave an event.
 CASES: dict[str, Callable[[World], Callable[[], Any]]] = {
+    "finish_file": lambda w: bound(w.finish_file, w.begun_file()),
+    "delete_file": lambda w: bound(
+        file_actions.delete_file, w.finish_file(w.begun_file()), **w.by
+    ),
+    "create_batch": lambda w: bound(w.batch, w.finish_file(w.begun_file())),
+    "cancel_batch": lambda w: bound(
+        batch_actions.cancel_batch, w.batch(w.finish_file(w.begun_file())), **w.by
+    ),
     "create_group": lambda w: lambda: actions.create_group(w.organization, "G", **w.by),
     "rename_group": lambda w: bound(actions.rename_group, w.group(), "H", **w.by),
     "delete_group": lambda w: bound(actions.delete_group, w.group(), **w.as_actor),
