@@ -17,8 +17,8 @@ from tests.harness.platform import CHAT_MODEL, Platform
 QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
 CITY = {
     "type": "object",
-    "properties": {"city": {"enum": ["Paris", "Rome"]}, "days": {"enum": [1, 2]}},
-    "required": ["city", "days"],
+    "properties": {"city": {"enum": ["Paris", "Rome"]}},
+    "required": ["city"],
     "additionalProperties": False,
 }
 WEATHER = {
@@ -31,7 +31,9 @@ WEATHER = {
     },
 }
 TIME = {"type": "function", "function": {"name": "get_time", "parameters": CITY, "strict": True}}
-BASE = {"model": CHAT_MODEL, "messages": QUESTION, "temperature": 0, "max_tokens": 64}
+# Without strict arguments nothing of an answer is constrained while it may call.
+PLAIN = {"type": "function", "function": {"name": "get_time", "parameters": CITY}}
+BASE = {"model": CHAT_MODEL, "messages": QUESTION, "temperature": 0, "max_tokens": 96}
 
 
 @pytest.fixture(scope="module")
@@ -50,8 +52,7 @@ def test_a_required_call_follows_its_schema_whole_and_streamed(client: OpenAI) -
     assert call.type == "function"
     assert call.function.name in {"get_weather", "get_time"}
     arguments = json.loads(call.function.arguments)
-    assert set(arguments) == {"city", "days"}
-    assert isinstance(arguments["days"], int)
+    assert arguments in ({"city": "Paris"}, {"city": "Rome"})
 
     chunks = list(
         client.chat.completions.create(
@@ -81,13 +82,13 @@ def test_a_named_call_is_of_that_function_and_stops(client: OpenAI) -> None:
     (choice,) = answer.choices
     (call,) = choice.message.tool_calls or []
     assert (call.function.name, choice.finish_reason) == ("get_time", "stop")
-    assert set(json.loads(call.function.arguments)) == {"city", "days"}
+    assert set(json.loads(call.function.arguments)) == {"city"}
 
 
 def test_what_is_not_called_is_content(client: OpenAI) -> None:
     """The model's template tells it of no tools: it answers as without them."""
     plain = client.chat.completions.create(**BASE)
-    auto = client.chat.completions.create(**BASE, tools=[WEATHER | {}])
+    auto = client.chat.completions.create(**BASE, tools=[PLAIN])
     none = client.chat.completions.create(**BASE, tools=[WEATHER], tool_choice="none")
     content = plain.choices[0].message.content
     assert "Paris" in (content or "")
@@ -149,7 +150,7 @@ def test_a_schema_holds_streamed_and_for_each_choice(client: OpenAI) -> None:
     for chunk in stream:
         texts[chunk.choices[0].index] += chunk.choices[0].delta.content or ""
     for text in texts:
-        assert set(json.loads(text)) == {"city", "days"}
+        assert set(json.loads(text)) == {"city"}
     parsed = client.completions.create(
         model=CHAT_MODEL,
         prompt="Paris:",
@@ -157,7 +158,7 @@ def test_a_schema_holds_streamed_and_for_each_choice(client: OpenAI) -> None:
         temperature=0,
         extra_body={"response_format": {"type": "json_schema", "json_schema": schema}},
     )
-    assert set(json.loads(parsed.choices[0].text)) == {"city", "days"}
+    assert set(json.loads(parsed.choices[0].text)) == {"city"}
 
 
 @pytest.mark.parametrize(

@@ -214,3 +214,41 @@ def test_a_developers_message_is_the_systems_where_the_template_knows_no_develop
 def test_a_template_that_does_not_compile_is_the_stores_error() -> None:
     with pytest.raises(StoreError):
         ChatTemplate("{% if %}", {})
+
+
+STRIPPING = "{% for message in messages %}[{{ message.content | trim }}]\n{% endfor %}"
+PARTS = (
+    "{% for message in messages %}[{% for part in message.content %}{{ part.text }}{% endfor %}]"
+    "{% endfor %}"
+)
+
+
+@pytest.mark.parametrize(
+    ("source", "content"),
+    [
+        ("{% for m in messages %}<{{ m.content }}>\n{% endfor %}", "The capital is "),
+        (STRIPPING, "  The capital is  "),
+        (PARTS, [{"type": "text", "text": "The "}, {"type": "text", "text": "capital"}]),
+    ],
+)
+def test_a_last_message_is_left_open_as_in_transformers(source: str, content: Any) -> None:
+    utilities = pytest.importorskip("transformers.utils.chat_template_utils")
+    messages = [
+        {"role": "user", "content": [{"type": "text", "text": "Q"}] if source == PARTS else "Q"},
+        {"role": "assistant", "content": content},
+    ]
+    theirs, _ = utilities.render_jinja_template(
+        [messages],
+        # transformers looks for the field's name in the template's text.
+        chat_template=source,
+        continue_final_message=True,
+    )
+    assert ChatTemplate(source, {}).render_open(messages, None, {}) == theirs[0]
+
+
+def test_a_template_without_the_last_message_leaves_nothing_open() -> None:
+    template = ChatTemplate("{{ messages[0].content }}", {})
+    with pytest.raises(InvalidRequest):
+        template.render_open([*user("Hi"), *user("there")], None, {})
+    with pytest.raises(InvalidRequest):
+        template.render_open([{"role": "assistant", "content": None}], None, {})
