@@ -11,7 +11,7 @@ from redis.exceptions import RedisError
 
 from inference import actions as inference
 from inference.caching import CachingReport, get_caching_report
-from portal.caching_form import CachingForm
+from portal.caching_forms import CachingForm
 from portal.confirmations import Confirmation, ask
 from portal.pages import address_of, organization_page, render_page, user_of
 from tenants import actions
