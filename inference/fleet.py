@@ -113,6 +113,7 @@ class Fleet:
     def _note_measured(self, view: ReplicaView, beat: wire.Heartbeat) -> None:
         view.prefill_tokens_per_s, view.decode_ms = beat.prefill_tokens_per_s, beat.decode_ms
         view.kv_tokens, view.is_proven = beat.kv_tokens, beat.is_proven
+        view.bypass = beat.bypass
         if view.running or view.waiting:
             view.empty_since = None
         elif view.empty_since is None:

@@ -47,6 +47,7 @@ CONTINUED = Counter(
     ["reason"],
 )
 QUARANTINED = Counter("sluice_gateway_quarantined_requests", "Requests that engines died of")
+BYPASSED = Counter("sluice_gateway_bypass_lines", "Lines opened to replicas, Redis being away")
 UNSETTLED = Gauge("sluice_gateway_unsettled_requests", "Settlements waiting for Redis")
 CACHE = Counter("sluice_response_cache_lookups", "Response cache look-ups", ["result"])
 SEMANTIC_CACHE = Counter(

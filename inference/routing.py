@@ -61,6 +61,7 @@ class ReplicaView:
     decode_ms: float = 0.0
     kv_tokens: int = 0
     is_proven: bool = True  # a token came out of it lately
+    bypass: str = ""  # where it is reached without Redis
 
     @property
     def load(self) -> float:

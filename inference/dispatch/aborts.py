@@ -8,6 +8,7 @@ import logging
 from redis.exceptions import RedisError
 
 from inference import wire
+from inference.dispatch.bypass import Bypass
 from tenants.redis_link import RedisLink
 
 log = logging.getLogger(__name__)
@@ -20,8 +21,9 @@ ABORTS_EXPIRY_MS = 3_600_000
 class Aborts:
     """Aborts of one moment for one replica leave together."""
 
-    def __init__(self, link: RedisLink):
+    def __init__(self, link: RedisLink, bypass: Bypass):
         self._link = link
+        self._bypass = bypass
         self._waiting: dict[str, list[str]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -35,6 +37,8 @@ class Aborts:
 
     async def _send(self, replica: str) -> None:
         engine_ids = self._waiting.pop(replica)
+        if self._bypass.send_abort(replica, engine_ids):
+            return
         control = wire.control_of(replica)
         try:
             await self._link.call(

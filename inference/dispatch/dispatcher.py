@@ -21,6 +21,7 @@ from inference import metrics, wire
 from inference.dispatch import live, quarantine
 from inference.dispatch.aborts import Aborts
 from inference.dispatch.batching import Speed
+from inference.dispatch.bypass import Bypass, BypassSender
 from inference.dispatch.mailbox import Mailbox
 from inference.dispatch.placement import Decision, Placement
 from inference.dispatch.publisher import BatchRecord, Publisher
@@ -70,7 +71,8 @@ class Dispatcher:
         self.fleet = Fleet(beats, self._replica_changed, self._quarantine.add)
         self.placement = Placement(self.fleet)
         self._mailbox = Mailbox(self._link, letters, gateway, self._deliver, self._redis_lost_data)
-        self._aborts = Aborts(self._link)
+        self.bypass = Bypass(gateway, self.fleet, self._deliver)
+        self._aborts = Aborts(self._link, self.bypass)
         self._sequences: dict[str, Sequence] = {}
         self._parked: dict[str, Sequence] = {}
         self._tasks: list[asyncio.Task[None]] = []
@@ -78,13 +80,14 @@ class Dispatcher:
         self.on_redis_lost: Callable[[], None] = lambda: None  # its data, not the way to it
 
     async def start(self) -> None:
-        sender = make_sender(self._link)
+        sender = BypassSender(make_sender(self._link), self.bypass)
         self._publisher = Publisher(sender, self._publish_failed, self._speed_of)
         await self._mailbox.keep()
         self._tasks = [
             asyncio.create_task(self._mailbox.read_for_ever()),
             asyncio.create_task(self._mailbox.keep_for_ever()),
             asyncio.create_task(self.fleet.run()),
+            asyncio.create_task(self.bypass.run()),
             asyncio.create_task(self._supervise()),
             asyncio.create_task(live.publish_for_ever(self, self._link)),
         ]

@@ -18,6 +18,7 @@ from collections import deque
 from dataclasses import dataclass
 
 import uvloop
+from django.conf import settings
 from redis.exceptions import RedisError
 
 from inference import wire
@@ -26,6 +27,7 @@ from inference.wire import Delta, Submission
 from tenants.redis_link import RedisLink
 from workers.engine import metrics
 from workers.engine.accounting import StepAccounts
+from workers.engine.bypass import BypassServer
 from workers.engine.control import EarlyAborts, read_aborts
 from workers.engine.intake import MOST_WAIT_S, Intake, Running
 from workers.engine.outbox import Outbox
@@ -77,6 +79,7 @@ class EngineHost:
             is_embedding=spec.kind == "embedding",
         )
         self._early_aborts = EarlyAborts()
+        self._bypass = BypassServer(self._accept, self._abort, self._heartbeat, self._pass_by)
         self._produced: deque[tuple[float, int]] = deque()
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -111,6 +114,8 @@ class EngineHost:
         self._link = RedisLink(self._redis_url, timeout_s=5, name=f"replica.{name}")
         self._control = RedisLink(self._redis_url, timeout_s=10, name=f"control.{name}")
         self._outbox = Outbox(self._link, self._gateway_gone)
+        self._outbox.bypass = self._bypass
+        await self._bypass.start(settings.WORKER_BYPASS_HOST)
         self._tasks = [
             asyncio.create_task(self._outbox.run()),
             asyncio.create_task(self._beat()),
@@ -137,6 +142,7 @@ class EngineHost:
         await self._send_heartbeat()
         for task in self._tasks:
             task.cancel()
+        await self._bypass.stop()
         await self._engine.stop()
         await self._link.aclose()
         await self._control.aclose()
@@ -283,6 +289,9 @@ class EngineHost:
         ]
         self._abort([orphan.engine_id for orphan in orphans])
 
+    def _pass_by(self) -> None:
+        self._outbox.pass_by()
+
     def _engine_died(self, error: BaseException) -> None:
         """Tell the gateways, then end the process: its supervisor starts a clean one."""
         if self._state == "gone":
@@ -337,6 +346,7 @@ class EngineHost:
             decode_ms=self._speed.decode_ms,
             kv_tokens=self._intake.kv_tokens,
             is_proven=self._watch.is_proven,
+            bypass=self._bypass.address,
         )
 
     def _show(self, kv_cache_usage: float) -> None:

@@ -20,6 +20,7 @@ from redis.exceptions import RedisError
 from inference import wire
 from inference.wire import Delta
 from tenants.redis_link import RedisLink
+from workers.engine.bypass import BypassServer
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +44,8 @@ class Outbox:
         self._idle = asyncio.Event()
         self._idle.set()
         self._buffered = 0
+        self._writing: set[str] = set()  # gateways for whom a write is under way
+        self.bypass: BypassServer | None = None
 
     def put(self, gateway: str, delta: Delta, usage: wire.WorkerUsage | None = None) -> None:
         """Queue a delta; ``usage`` comes with a sequence's last one."""
@@ -54,6 +57,22 @@ class Outbox:
             self._thin_out()
         self._idle.clear()
         self._wake.set()
+        if self.bypass is not None and self.bypass.lines:
+            self.pass_by()
+
+    def pass_by(self) -> None:
+        """Send what waits for gateways that have a line of their own; they cannot hear Redis.
+
+        Not while a write is under way: what is in it comes before all that waits.
+        """
+        if self.bypass is None:
+            return
+        for gateway in self.bypass.lines.keys() - self._writing:
+            deltas = self._pending.pop(gateway, [])
+            if deltas and not self.bypass.send(gateway, deltas):
+                self._pending[gateway] = deltas
+            elif deltas:
+                self._buffered -= len(deltas)
 
     async def run(self) -> None:
         """Write for ever; cancel to stop."""
@@ -61,8 +80,10 @@ class Outbox:
         while True:
             await self._wake.wait()
             self._wake.clear()
+            self.pass_by()
             pending = self._take()
             finished, self._finished = self._finished, []
+            self._writing = set(pending)
             try:
                 await self._write(pending, finished)
                 delay = RETRY_S[0]
@@ -70,8 +91,11 @@ class Outbox:
                 # A write that timed out may have happened: offsets drop what comes twice.
                 log.warning("outbox.retry", extra={"error": repr(error)})
                 self._put_back(pending, finished)
+                self._writing.clear()
+                self.pass_by()
                 await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311
                 delay = min(delay * 2, RETRY_S[1])
+            self._writing.clear()
             if not self._pending and not self._finished:
                 self._idle.set()
 
