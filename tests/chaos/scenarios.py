@@ -168,7 +168,7 @@ async def redis_gone(trial: Trial, size: Size) -> None:
         served >= SERVED_SHARE,
         f"{100 * served:.2f} % of {statuses.total()} by {len(keys)} keys, {dict(statuses)}",
     )
-    _note_answers_between(trial, gone_at, back_at)
+    _expect_tokens_between(trial, gone_at, back_at)
     _expect_recovery(trial)
     _expect_no_loss(trial)
 
@@ -317,13 +317,20 @@ def _expect_recovery(trial: Trial) -> None:
     trial.expect("serves again without a restart", worst <= RECOVERS_WITHIN_S, f"{worst:.1f} s")
 
 
-def _note_answers_between(trial: Trial, gone_at: float, back_at: float) -> None:
+def _expect_tokens_between(trial: Trial, gone_at: float, back_at: float) -> None:
     """What requests for tokens got that began while Redis was away."""
     found: Counter[str] = Counter()
     for record in trial.clients.records:
         if gone_at <= record.attempts[0].started_at < back_at:
             found[f"{record.identity[0]} {record.outcome}"] += 1
     trial.notes["asked for tokens without Redis"] = dict(found)
+    asked = sum(count for name, count in found.items() if name.startswith("open"))
+    served = sum(found[f"{tenant.name} complete"] for tenant in trial.open)
+    trial.expect(
+        "tokens served without Redis to whom no sum limits",
+        served >= SERVED_SHARE * asked > 0,
+        f"{served} of {asked}",
+    )
 
 
 Fault = Callable[[Trial], Awaitable[None]]
