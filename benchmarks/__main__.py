@@ -1,4 +1,4 @@
-"""``python -m benchmarks [engine|gateway|memory|admission|routing|semcache|tenancy|profile|all|render]``; see docs/performance.md."""
+"""``python -m benchmarks [engine|gateway|memory|admission|routing|batch|semcache|tenancy|profile|all|render]``; see docs/performance.md."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from benchmarks import (
     admission,
+    batches,
     engine,
     gateway,
     hotspots,
@@ -30,6 +31,7 @@ MEASURES: dict[str, Callable[[Sizes], Mapping[str, object]]] = {
     "memory": memory.measure,
     "admission": admission.measure,
     "routing": routing.measure,
+    "batch": batches.measure,
     "semcache": semcache.measure,
     "tenancy": tenancy.measure,
     "profile": hotspots.measure,

@@ -253,6 +253,22 @@ def _routing(result: Result) -> str:
     )
 
 
+def _batch(result: Result) -> str:
+    lines, tokens = result["lines"], result["lines"] * result["output_tokens"]
+    rows = [
+        [name, f"{result[key]:.1f}", f"{lines / result[key]:.0f}", f"{tokens / result[key]:,.0f}"]
+        for name, key in (("the engine alone", "engine_s"), ("a batch", "batch_s"))
+    ]
+    profile = result["profile"]
+    return (
+        f"{make_table(('', 's', 'requests/s', 'output tokens/s'), rows)}\n\n"
+        f"Share of the engine's own throughput: **{result['share']:.3f}**. {lines:,} lines of "
+        f"{result['output_tokens']} tokens, one replica of {result['places']} places, simulated: "
+        f"{profile['prefill_tokens_per_s']:,} prompt tokens/s, a step of {profile['decode_ms']:g} ms "
+        f"and {profile['decode_ms_per_running']:g} ms a sequence."
+    )
+
+
 def _tenancy(result: Result) -> str:
     found, big = result["lookups"], result["big"]
     warm, change = found["warm"], found["scope_change_us"]
@@ -328,6 +344,7 @@ TABLES: dict[str, Callable[[Result], str]] = {
     "memory": _memory,
     "admission": _admission,
     "routing": _routing,
+    "batch": _batch,
     "semcache": _semcache,
     "tenancy": _tenancy,
     "profile": _profile,

@@ -30,6 +30,9 @@ class Sizes:
     # routing
     routing_rounds: int = 7
     routing_decisions: int = 2_000
+    # batch
+    batch_lines: int = 10_000
+    batch_rounds: int = 1
     # profile
     profile_s: float = 15.0
     profile_concurrency: int = 32
@@ -59,6 +62,7 @@ QUICK = replace(
     admission_rounds=3,
     routing_rounds=3,
     routing_decisions=1_000,
+    batch_lines=2_000,
     profile_s=8.0,
     tenancy_organizations=2_000,
     tenancy_keys=20_000,
