@@ -143,7 +143,13 @@ def check_schema(schema: Any, field: str) -> Any:
         schema = _decoded(schema, field)
     if not isinstance(schema, dict):
         raise InvalidRequest("A schema is a JSON object.", param=field)
-    if len(msgspec.json.encode(schema)) > MOST_SCHEMA_BYTES:
+    try:
+        size = len(msgspec.json.encode(schema))
+    except RecursionError as error:
+        raise InvalidRequest(
+            f"A schema has at most {MOST_SCHEMA_DEPTH} levels.", param=field
+        ) from error
+    if size > MOST_SCHEMA_BYTES:
         raise InvalidRequest(f"A schema has at most {MOST_SCHEMA_BYTES} bytes.", param=field)
     properties = enums = 0
     nodes: list[tuple[Any, int]] = [(schema, 1)]
@@ -159,6 +165,8 @@ def check_schema(schema: Any, field: str) -> Any:
             nodes += [(child, depth + 1) for child in node.values()]
         elif isinstance(node, list):
             nodes += [(child, depth + 1) for child in node]
+        elif isinstance(node, int) and not -(2**63) <= node < 2**64:
+            raise InvalidRequest("An integer in a schema has at most 64 bits.", param=field)
     if properties > MOST_PROPERTIES:
         raise InvalidRequest(f"A schema has at most {MOST_PROPERTIES} properties.", param=field)
     if enums > MOST_ENUM_VALUES:

@@ -242,7 +242,12 @@ def _parsing(
         choice,
         parallel_tool_calls=body.parallel_tool_calls is not False,
         include_reasoning=body.include_reasoning is not False,
-        template_kwargs=options.get("variables", {}),
+        # Documents are for the template alone.
+        template_kwargs={
+            name: value
+            for name, value in options.get("variables", {}).items()
+            if name != "documents"
+        },
         is_streamed=bool(body.stream),
         past_tool_calls=sum(len(message.tool_calls or ()) for message in body.messages),
     )

@@ -10,6 +10,7 @@ from api.chat_completions.wire import ChatRequest
 from inference.errors import InvalidRequest
 
 MOST_TEMPLATE_KWARGS_BYTES = 16 * 1024
+MOST_DOCUMENTS_BYTES = 1024 * 1024
 
 
 def prompt_options(body: ChatRequest, tools: list[dict[str, Any]]) -> dict[str, Any]:
@@ -41,9 +42,19 @@ def template_variables(body: ChatRequest) -> dict[str, Any]:
     if body.reasoning_effort is not None:
         variables["reasoning_effort"] = body.reasoning_effort
         variables.setdefault("enable_thinking", body.reasoning_effort != "none")
-    kwargs = body.chat_template_kwargs
-    if kwargs and len(msgspec.json.encode(kwargs)) > MOST_TEMPLATE_KWARGS_BYTES:
-        raise InvalidRequest(
-            f"It has at most {MOST_TEMPLATE_KWARGS_BYTES} bytes.", param="chat_template_kwargs"
-        )
+    _check_size(body.chat_template_kwargs, MOST_TEMPLATE_KWARGS_BYTES, "chat_template_kwargs")
+    _check_size(body.documents, MOST_DOCUMENTS_BYTES, "documents")
     return variables
+
+
+def _check_size(value: Any, most: int, field: str) -> None:
+    if not value:
+        return
+    try:
+        size = len(msgspec.msgpack.encode(value))
+    except (OverflowError, RecursionError) as error:
+        raise InvalidRequest(
+            "It has an integer of more than 64 bits, or too many levels.", param=field
+        ) from error
+    if size > most:
+        raise InvalidRequest(f"It has at most {most} bytes.", param=field)

@@ -22,7 +22,10 @@ from inference.errors import InvalidRequest, StoreError
 Message = dict[str, Any]
 
 # What rendering raises when the messages do not fit the template.
-MISFIT = (jinja2.TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError)
+MISFIT = (
+    jinja2.TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError,
+    RecursionError,
+)  # fmt: skip
 # Names that the renderer itself gives a template.
 RESERVED = frozenset(
     {"messages", "tools", "add_generation_prompt", "chat_template", "tokenize",
@@ -221,7 +224,7 @@ def _parsed(call: dict[str, Any]) -> dict[str, Any]:
     if isinstance(arguments, str):
         try:
             arguments = json.loads(arguments)
-        except ValueError:
+        except (ValueError, RecursionError):
             arguments = {}
     if not isinstance(arguments, dict):
         arguments = {}

@@ -242,17 +242,24 @@ def test_unknown_paths_and_methods_answer_in_the_error_shape(simulated: Platform
     assert odd_host.status_code == 200
 
 
+# Of objects further down, so that some pass and are looked at.
+_NAMES = ("role", "content", "type", "text", "function", "name", "parameters", "json_schema",
+          "schema", "json", "regex", "choice", "grammar", "pattern", "properties")  # fmt: skip
 _json = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
     lambda inner: (
-        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3)
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.text(max_size=6) | st.sampled_from(_NAMES), inner, max_size=3)
     ),
     max_leaves=8,
 )
 _FIELDS = (
     "model", "messages", "prompt", "input", "n", "max_tokens", "temperature", "top_p", "stop",
     "seed", "stream", "stream_options", "logprobs", "top_logprobs", "logit_bias", "user",
-    "metadata", "min_tokens", "bad_words", "allowed_token_ids", "stop_token_ids",
+    "metadata", "min_tokens", "bad_words", "allowed_token_ids", "stop_token_ids", "tools",
+    "tool_choice", "response_format", "structured_outputs", "guided_json", "guided_regex",
+    "guided_choice", "guided_grammar", "chat_template_kwargs", "documents", "reasoning_effort",
+    "continue_final_message", "echo", "best_of", "suffix",
 )  # fmt: skip
 
 

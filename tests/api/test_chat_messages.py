@@ -213,6 +213,7 @@ def test_what_a_template_is_told() -> None:
     with pytest.raises(InvalidRequest) as refused:
         prompt_options(request(continue_final_message=True, add_generation_prompt=True), [])
     assert refused.value.param == "continue_final_message"
-    with pytest.raises(InvalidRequest) as refused:
-        prompt_options(request(chat_template_kwargs={"a": "x" * 17_000}), [])
-    assert refused.value.param == "chat_template_kwargs"
+    for kwargs in ({"a": "x" * 17_000}, {"a": [2**64]}):
+        with pytest.raises(InvalidRequest) as refused:
+            prompt_options(request(chat_template_kwargs=kwargs), [])
+        assert refused.value.param == "chat_template_kwargs"

@@ -68,6 +68,7 @@ def test_each_form_is_the_engines() -> None:
         ({"guided_json": {"enum": list(range(1_001))}}, "guided_json"),
         ({"guided_json": {"items": {"pattern": "(a{900}){900}"}}}, "guided_json"),
         ({"guided_json": {"patternProperties": {"(?=a)b": {}}}}, "guided_json"),
+        ({"guided_json": {"const": 2**64}}, "guided_json"),
         ({"guided_regex": ""}, "guided_regex"),
         ({"guided_regex": "a" * 2_049}, "guided_regex"),
         ({"guided_regex": "(a{1,200}){1,200}"}, "guided_regex"),

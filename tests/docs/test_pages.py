@@ -17,7 +17,7 @@ import tenants.errors
 from api import parameters
 from api import structured_outputs as bounds
 from api.chat_completions.messages import MOST_CALLS
-from api.chat_completions.prompting import MOST_TEMPLATE_KWARGS_BYTES
+from api.chat_completions.prompting import MOST_DOCUMENTS_BYTES, MOST_TEMPLATE_KWARGS_BYTES
 from api.chat_completions.tools import MOST_TOOLS, MOST_TOOLS_BYTES
 from api.chat_completions.wire import MOST_DOCUMENTS, MOST_MESSAGES, ChatRequest
 from api.completions.wire import (
@@ -125,6 +125,7 @@ def test_guide_has_every_parameter() -> None:
         ("MOST_METADATA_VALUE", parameters.MOST_METADATA_VALUE, "values of up to {} characters"),
         ("MOST_SCORED", MOST_SCORED_PROMPT_TOKENS, "prompts of at most {} tokens |"),
         ("MOST_DOCUMENTS", MOST_DOCUMENTS, "| `documents` (chat) | up to {} objects"),
+        ("MOST_DOCUMENTS_BYTES", MOST_DOCUMENTS_BYTES >> 20, "objects, {} MiB together"),
         ("MOST_KWARGS", MOST_TEMPLATE_KWARGS_BYTES >> 10, "(chat) | at most {} KiB;"),
         ("MOST_TOOLS", MOST_TOOLS, "Bounds: 1 to {} tools"),
         ("MOST_TOOLS_BYTES", MOST_TOOLS_BYTES >> 10, "tools, {} KiB together"),
@@ -132,7 +133,7 @@ def test_guide_has_every_parameter() -> None:
         ("MOST_SCHEMA_BYTES", bounds.MOST_SCHEMA_BYTES >> 10, "| schema | {} KiB,"),
         ("MOST_SCHEMA_DEPTH", bounds.MOST_SCHEMA_DEPTH, "KiB, {} levels of JSON"),
         ("MOST_PROPERTIES", bounds.MOST_PROPERTIES, "{} properties"),
-        ("MOST_ENUM_VALUES", bounds.MOST_ENUM_VALUES, "{} enum values |"),
+        ("MOST_ENUM_VALUES", bounds.MOST_ENUM_VALUES, "{} enum values;"),
         ("MOST_REGEX_CHARACTERS", bounds.MOST_REGEX_CHARACTERS, "schema | {} characters;"),
         ("MOST_REGEX_SIZE", bounds.MOST_REGEX_SIZE, "{} with repetitions written out"),
         ("MOST_REGEX_DEPTH", bounds.MOST_REGEX_DEPTH, "{} levels of groups"),

@@ -252,3 +252,15 @@ def test_a_template_without_the_last_message_leaves_nothing_open() -> None:
         template.render_open([*user("Hi"), *user("there")], None, {})
     with pytest.raises(InvalidRequest):
         template.render_open([{"role": "assistant", "content": None}], None, {})
+
+
+def test_levels_beyond_any_use_are_refused_or_left_out() -> None:
+    call = {"id": "a", "function": {"name": "f", "arguments": "[" * 100_000}}
+    messages = [{"role": "assistant", "content": "", "tool_calls": [call]}]
+    source = "{{ messages[0].tool_calls[0].function.arguments | tojson }}{{ deep | tojson }}"
+    deep: dict[str, Any] = {}
+    for _ in range(5_000):
+        deep = {"a": deep}
+    assert render(source, messages, deep=1) == "{}1"
+    with pytest.raises(InvalidRequest):
+        render(source, messages, deep=deep)
