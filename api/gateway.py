@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import secrets
 import time
@@ -21,13 +20,12 @@ from inference.semantic_cache import SemanticCache
 from inference.settlement import Settlement
 from tenants.admission import Admission
 from tenants.authentication import Authenticator
+from tenants.garbage import keep_what_is_here
 from tenants.redis_link import RedisLink
 
 log = logging.getLogger(__name__)
 
 DRAIN_TIMEOUT_S = 25.0
-# Python's own is 700, which is two requests.
-GC_THRESHOLD = (10_000, 20, 50)
 
 
 class Gateway:
@@ -108,9 +106,5 @@ async def start_gateway() -> Gateway:
     global _gateway  # noqa: PLW0603 - one a process, shared by HTTP and WebSocket
     _gateway = Gateway()
     await _gateway.start()
-    # What is here now stays: half a million objects that no collection need look through
-    # again, while clients wait. And a request makes hundreds that die with it.
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*GC_THRESHOLD)
+    keep_what_is_here()
     return _gateway

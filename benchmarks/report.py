@@ -120,7 +120,6 @@ def _gateway(result: Result) -> str:
     )  # fmt: skip
     rows = [_gateway_row(row, floor[row["concurrency"]]) for row in result["rows"]]
     ours = [row for row in result["rows"] if row["server"] == "sluice"]
-    streamed = result["streamed"]
     return "\n\n".join(
         (
             make_table(head, rows),
@@ -132,15 +131,30 @@ def _gateway(result: Result) -> str:
                 f"Peer: `{result['peer']}`. {result['prompts']}, {result['tokens']} output tokens, "
                 f"medians of {result['rounds']} rounds."
             ),
-            (
-                f"Streamed: **{streamed['cpu_us_per_token']:.1f} µs** CPU a token over all processes "
-                f"({_parts(streamed['cpu_us_per_token_by_process'], 1)}), {streamed['streams']} "
-                f"streams of {streamed['tokens']} tokens whose engine makes a token each "
-                f"{streamed['decode_ms']} ms: {streamed['tokens_per_s']:,.0f} tokens/s, first token "
-                f"p50 {streamed['p50_first_ms']:.1f} ms."
-            ),
+            "Streamed, over all processes:",
+            _streamed(result["streamed"]),
         )
     )
+
+
+def _streamed(levels: Sequence[Result]) -> str:
+    head = (
+        "a token each", "CPU µs a token", "of it idling", "by process", "tokens/s",
+        "tokens/s a core", "first token p50 ms",
+    )  # fmt: skip
+    rows = [
+        [
+            f"{level['decode_ms']} ms",
+            f"**{level['cpu_us_per_token']:.1f}**",
+            _number(level["idle_us_per_token"], 1),
+            _parts(level["cpu_us_per_token_by_process"], 1),
+            _number(level["tokens_per_s"]),
+            _number(level["tokens_per_s_per_core"]),
+            _number(level["p50_first_ms"], 1),
+        ]
+        for level in levels
+    ]
+    return f"{make_table(head, rows)}\n\n{levels[0]['streams']} streams of {levels[0]['tokens']} tokens."
 
 
 def _gateway_row(row: Result, floor_ms: float) -> list[str]:

@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 MOST_PENDING = 10_000
 # After a failed connect, callers fail at once for this long instead of queueing up.
 RECONNECT_PAUSE_S = 0.1
-WATCH_EVERY_S = 0.1
+WATCH_EVERY_S = 0.25
 
 Part = str | bytes | int | float
 

@@ -391,9 +391,11 @@ class Dispatcher:
         if delta.offset > received:
             self._continue_elsewhere(sequence, "gap")
         elif delta.finish_reason == "error":
+            sequence.engine_us += delta.engine_us
             sequence.retry_after_s = delta.retry_after_ms / 1000 or None
             self._refused(sequence, delta.error, delta.detail)
         elif delta.finish_reason == "abort":
+            sequence.engine_us += delta.engine_us
             self._continue_elsewhere(sequence, "aborted")
         elif delta.finish_reason:
             self._leave_replica(sequence)

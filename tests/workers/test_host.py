@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -307,7 +308,7 @@ def test_a_hung_engine_is_unproven_then_dead_and_only_what_it_had_says_so(
     assert ends == ["engine_died"] * 4 + ["replica_stopping"] * 2
 
 
-def test_engine_seconds_come_with_the_last_delta_and_sum_to_the_steps(
+def test_engine_seconds_come_as_they_are_spent_and_sum_to_the_steps(
     slow_worker: Worker,
 ) -> None:
     steps = []
@@ -320,10 +321,15 @@ def test_engine_seconds_come_with_the_last_delta_and_sum_to_the_steps(
     wait_for(lambda: len(slow_worker.ends()) == CAPACITY + 3, 20)
     usages = wait_for(lambda: len(slow_worker.usages()) == CAPACITY + 3 and slow_worker.usages(), 9)
 
-    last = {each.request_id: each.engine_us for each in slow_worker.deltas() if each.finish_reason}
-    assert last == {usage.request_id: usage.engine_us for usage in usages}
-    assert sum(last.values()) / 1e6 == pytest.approx(sum(steps), rel=0.01)
-    assert min(last.values()) > 0
+    told, with_last = Counter[str](), Counter[str]()
+    for delta in slow_worker.deltas():
+        told[delta.request_id] += delta.engine_us
+        if delta.finish_reason:
+            with_last[delta.request_id] = delta.engine_us
+    assert told == {usage.request_id: usage.engine_us for usage in usages}
+    assert told.total() / 1e6 == pytest.approx(sum(steps), rel=0.01)
+    # Whoever had left before the end would have heard of most of it.
+    assert min(told.values()) > 0 and with_last.total() < told.total() / 2
 
 
 def test_a_replica_that_would_keep_a_client_waiting_says_when_to_come_again(

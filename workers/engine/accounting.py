@@ -42,6 +42,10 @@ class StepAccounts:
         self._pool_tokens += step.prefill_tokens
         self._share_pool(step)
 
+    def so_far_us(self, engine_id: str) -> int:
+        """An open sequence's time in whole microseconds."""
+        return int(self._open.get(engine_id, 0.0) * 1_000_000)
+
     def close(self, engine_id: str) -> int:
         """The sequence's time in microseconds."""
         spent_s = self._open.pop(engine_id, 0.0)

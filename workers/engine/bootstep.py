@@ -11,6 +11,8 @@ from django.conf import settings
 from django.db import connection
 
 from inference.engine_protocol import EngineSpec
+from inference.wire import queue_of
+from tenants.garbage import keep_what_is_here
 from workers.engine import probe
 from workers.engine.host import EngineHost, ReplicaIdentity
 from workers.engines import make_engine
@@ -43,6 +45,11 @@ class EngineStep(bootsteps.StartStopStep):
         probe.serve(_host, settings.WORKER_METRICS_HOST, settings.WORKER_METRICS_PORT)
         log.info("replica.starting", extra={"replica": identity.name, "model": spec.model})
         _host.start(START_TIMEOUT_S)
+        if settings.CELERY_BROKER == settings.REDIS_URL:
+            # Read by the host itself; Celery's consumer, which starts after this, has none.
+            worker.app.amqp.queues._consume_from = {}
+            _host.read_queue(queue_of(identity.name))
+        keep_what_is_here()
 
     def stop(self, worker: Any) -> None:
         if _host is not None:

@@ -31,6 +31,7 @@ from workers.engine.bypass import BypassServer
 from workers.engine.control import EarlyAborts, read_aborts
 from workers.engine.intake import MOST_WAIT_S, Intake, Running
 from workers.engine.outbox import Outbox
+from workers.engine.queue_reader import QueueReader
 from workers.engine.speed import Speed
 from workers.engine.watch import Watch
 
@@ -79,8 +80,11 @@ class EngineHost:
             is_embedding=spec.kind == "embedding",
         )
         self._early_aborts = EarlyAborts()
+        self._reader: QueueReader | None = None
+        self._made_tokens = 0
+        # How many had been made when, as heartbeats saw it.
+        self._produced: deque[tuple[float, int]] = deque([(time.monotonic(), 0)])
         self._bypass = BypassServer(self._accept, self._abort, self._heartbeat, self._pass_by)
-        self._produced: deque[tuple[float, int]] = deque()
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
@@ -96,6 +100,10 @@ class EngineHost:
 
     def accept(self, submissions: list[Submission]) -> None:
         self._loop.call_soon_threadsafe(self._accept, submissions)
+
+    def read_queue(self, queue: str) -> None:
+        """Take batches from this queue of a Redis broker, beside ``accept``."""
+        asyncio.run_coroutine_threadsafe(self._read_queue(queue), self._loop).result(10)
 
     def stop(self) -> None:
         """Stop taking, finish what runs (bounded), free the engine, say goodbye."""
@@ -130,9 +138,15 @@ class EngineHost:
         await self._send_heartbeat()
         log.info("replica.ready", extra={"replica": self.identity.name})
 
+    async def _read_queue(self, queue: str) -> None:
+        link = RedisLink(self._redis_url, timeout_s=5, name=f"queue.{self.identity.name}")
+        self._reader = QueueReader(link, queue, self._accept)
+
     async def _stop(self) -> None:
         self._state = "draining"
         await self._send_heartbeat()  # now, so that nobody sends more for half a second
+        if self._reader is not None:
+            await self._reader.stop()
         deadline = time.monotonic() + DRAIN_TIMEOUT_S
         while (self._intake.running or self._intake.waiting) and time.monotonic() < deadline:
             await asyncio.sleep(0.05)
@@ -208,23 +222,28 @@ class EngineHost:
         running.cached_tokens = max(running.cached_tokens, delta.cached_tokens)
         if tokens := len(delta.token_ids):
             self._intake.grew(running, tokens)
-            self._produced.append((time.monotonic(), tokens))
-            metrics.GENERATED_TOKENS.inc(tokens)
+            self._made_tokens += tokens
         if not delta.finish_reason:
+            # As it is spent: whoever leaves in the middle has cost something by then.
+            so_far_us = self._accounts.so_far_us(engine_id)
+            delta.engine_us, running.told_us = so_far_us - running.told_us, so_far_us
             self._outbox.put(submission.gateway, delta)
             return
         self._finish(engine_id, running, delta)
 
     def _finish(self, engine_id: str, running: Running, delta: Delta) -> None:
         self._intake.ended(engine_id)
-        delta.engine_us = self._accounts.close(engine_id)
+        spent_us = self._accounts.close(engine_id)
+        delta.engine_us = spent_us - running.told_us
         if delta.finish_reason in {"stop", "length"}:
             self._intake.learn(running)
         metrics.FINISHED.labels(delta.finish_reason).inc()
-        self._outbox.put(running.submission.gateway, delta, self._usage_of(running, delta))
+        self._outbox.put(
+            running.submission.gateway, delta, self._usage_of(running, delta, spent_us)
+        )
         self._feed()
 
-    def _usage_of(self, running: Running, delta: Delta) -> wire.WorkerUsage:
+    def _usage_of(self, running: Running, delta: Delta, spent_us: int) -> wire.WorkerUsage:
         submission = running.submission
         prompt_tokens = len(submission.prompt_ids) - submission.offset
         return wire.WorkerUsage(
@@ -235,7 +254,7 @@ class EngineHost:
             finish_reason=delta.finish_reason,
             replica=self.identity.name,
             finished_at=time.time(),
-            engine_us=delta.engine_us,
+            engine_us=spent_us,
         )
 
     def _refuse(self, submission: Submission, reason: str, retry_after_s: float = 0.0) -> None:
@@ -256,7 +275,7 @@ class EngineHost:
                 text="",
                 finish_reason="error",
                 error=reason,
-                engine_us=self._accounts.close(engine_id),
+                engine_us=self._accounts.close(engine_id) - (running.told_us if running else 0),
                 retry_after_ms=round(retry_after_s * 1000),
             ),
         )
@@ -360,7 +379,10 @@ class EngineHost:
         metrics.DECODE_SLOPE.set(profile.decode_ms_per_running / 1000)
 
     def _tokens_per_second(self) -> float:
-        horizon = time.monotonic() - RATE_WINDOW_S
-        while self._produced and self._produced[0][0] < horizon:
-            self._produced.popleft()
-        return sum(tokens for _, tokens in self._produced) / RATE_WINDOW_S
+        """Since ``RATE_WINDOW_S`` ago; a heartbeat at a time, for a counter takes a lock."""
+        now, produced = time.monotonic(), self._produced
+        metrics.GENERATED_TOKENS.inc(self._made_tokens - produced[-1][1])
+        produced.append((now, self._made_tokens))
+        while produced[1][0] <= now - RATE_WINDOW_S:
+            produced.popleft()
+        return (self._made_tokens - produced[0][1]) / RATE_WINDOW_S

@@ -54,6 +54,7 @@ class Running:
     reserved_tokens: int
     cached_tokens: int = 0
     has_output: bool = False
+    told_us: int = 0  # of the engine's time, with the deltas so far
 
 
 @dataclass(frozen=True, slots=True)
