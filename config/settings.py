@@ -188,6 +188,19 @@ WEBSOCKET_MAX_REQUESTS = env.integer(
     doc="Requests in flight on one WebSocket.",
     minimum=1,
 )
+RESUME_GRACE_S = env.number(
+    "RESUME_GRACE_S",
+    30.0,
+    owner="api",
+    doc="Seconds for which a resumable request goes on while nobody reads its stream.",
+)
+STREAM_LOG_ORGANIZATION_BYTES = env.integer(
+    "STREAM_LOG_ORGANIZATION_BYTES",
+    256 * 1024 * 1024,
+    owner="inference",
+    doc="Most bytes of one organization's resumable streams and kept answers in Redis.",
+    minimum=1024,
+)
 MANAGEMENT_REQUESTS_PER_MINUTE = env.integer(
     "MANAGEMENT_REQUESTS_PER_MINUTE",
     300,
@@ -687,6 +700,8 @@ UNFOLD = {
                 "title": "Inference",
                 "items": [
                     _admin_page("Replicas", "memory", "inference_replica"),
+                    _admin_page("Batches", "stacks", "inference_batch"),
+                    _admin_page("Files", "draft", "inference_file"),
                     _admin_page("Deployments", "rocket_launch", "inference_deployment"),
                     _admin_page("Routing policies", "alt_route", "inference_routingpolicy"),
                     _admin_page("Models", "neurology", "inference_model"),

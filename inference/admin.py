@@ -175,3 +175,7 @@ class ReplicaPage(ReadOnlyAdmin):
             return "never"
         age_s = max(0, int((timezone.now() - replica.last_heartbeat_at).total_seconds()))
         return f"{age_s:,} s ago"
+
+
+# Pages of the room's other parts, where Django looks for them.
+from inference.batches import admin as _batches  # noqa: E402, F401

@@ -42,7 +42,7 @@ from inference.errors import InferenceError
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-LOOK_EVERY_S = 0.5
+LOOK_EVERY_S = 1.0
 RENEW_EVERY_S = 2.0
 COMMIT_AFTER_S, COMMITTED_AT_ONCE = 0.05, 500
 # While PostgreSQL is away: what waits to be committed is bounded, then nothing more is run.

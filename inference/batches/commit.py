@@ -14,7 +14,7 @@ from django.db import connection, transaction
 from django.db.models import F
 from django.db.models.functions import Now
 
-from billing.actions import record_usage
+from billing.recording import record_usage
 from billing.usage import UsageReport
 from inference.batches.actions import enqueue_output
 from inference.batches.lines import HeldLine

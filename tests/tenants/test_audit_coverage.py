@@ -40,6 +40,7 @@ MODULES = (
     *(f"tenants.actions.{each.name}" for each in pkgutil.iter_modules(tenants.actions.__path__)),
     "billing.actions",
     "billing.credit",
+    "billing.recording",
     "inference.actions",
     "inference.batches.actions",
     "inference.files.actions",
