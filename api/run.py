@@ -265,6 +265,12 @@ class Run:
 
     # --- What was used -----------------------------------------------------------------
 
+    def stop_reason(self, index: int) -> int | str | None:
+        """The stop string or token that ended a choice, if one of the request's did."""
+        if (cached := self._cache.answer) is not None:
+            return cached.choices[index].stop_reason
+        return self._sequences[index].stop_reason
+
     @property
     def completion_tokens(self) -> int:
         if (cached := self._cache.answer) is not None:
@@ -378,6 +384,7 @@ class Run:
                 len(sequence.output_ids),
                 self._finish_reasons[index],
                 self._messages.get(index),
+                sequence.stop_reason,
             )
             for index, (texts, sequence) in enumerate(found)
         ]

@@ -15,8 +15,8 @@ from tenants.models import Organization
 
 # As ``UsageEvent.endpoint`` has them. Usage of completions is what is not of embeddings,
 # so that an endpoint that comes later is in one of the two.
-COMPLETIONS = ("chat.completions", "completions")
-EMBEDDINGS = ("embeddings",)
+COMPLETIONS = ("chat.completions", "completions", "messages")
+EMBEDDINGS = ("embeddings", "rerank", "score")
 # A page of a thousand minutes grouped by a thousand keys would be a million rows.
 MOST_ROWS = 20_000
 _TRUNCATIONS = {60: TruncMinute, 3600: TruncHour, 86_400: TruncDay}

@@ -56,6 +56,7 @@ class CachedChoice(msgspec.Struct, frozen=True, array_like=True):
     tokens: int
     finish_reason: str
     message: MessagePart | None = None  # what was found beside the text
+    stop_reason: int | str | None = None
 
 
 class CachedAnswer(msgspec.Struct, frozen=True, array_like=True):

@@ -176,6 +176,25 @@ async def prepare(
         body = decode(raw)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise malformed(error) from None
+    return ChatCall(body, await plan_of(gateway, principal, body, request_id, started_at, controls))
+
+
+async def plan_of(
+    gateway: Gateway,
+    principal: Principal,
+    body: ChatRequest,
+    request_id: str,
+    started_at: float,
+    controls: Controls,
+    *,
+    endpoint: str = ENDPOINT,
+    fits_context: bool = False,
+) -> Plan:
+    """What a chat in any API's words runs, once it is a ``ChatRequest``.
+
+    With ``fits_context`` an answer that would not fit beside its prompt is made to end where
+    the context does, in place of being refused.
+    """
     _refuse_unsupported(body)
     tools = tools_of(body.tools)
     choice = choice_of(body.tool_choice, tools)
@@ -188,6 +207,8 @@ async def prepare(
         messages, scope=principal.organization, limit_tokens=served.max_context_tokens, **options
     )
     asked = body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens
+    if fits_context and asked is not None:
+        asked = min(asked, max(1, served.max_context_tokens - len(prompt_ids)))
     param = "max_tokens" if body.max_completion_tokens is None else "max_completion_tokens"
     max_tokens = output_limit(asked, len(prompt_ids), served, param, "messages")
     if not served.reasoning_parser and body.reasoning_effort not in (None, "none"):
@@ -196,9 +217,9 @@ async def prepare(
     if tools or served.reasoning_parser:
         parsing = _parsing(body, served, tools, choice, options)
     sampling = sampling_of(body, max_tokens, served, _wanted_logprobs(body), parsing)
-    plan = Plan(
+    return Plan(
         request_id=request_id,
-        endpoint=ENDPOINT,
+        endpoint=endpoint,
         principal=principal,
         entry=entry,
         candidates=candidates,
@@ -216,7 +237,6 @@ async def prepare(
         stands_in_for=stands_in_for(gateway, body.model, entry),
         started_at=started_at,
     )
-    return ChatCall(body, plan)
 
 
 def _wanted_logprobs(body: ChatRequest) -> int | None:

@@ -69,6 +69,7 @@ class Sequence:
     young_deaths: int = 0  # of those, which died soon after they got it
     decision: Decision | None = None
     retry_after_s: float | None = None  # as the replica that was last too busy said
+    stop_reason: int | str | None = None  # the stop string or token that ended it, once it ended
     # A caller that wants the whole answer is not woken for each part of it.
     waits_for_all: bool = False
     # Takes a part that the caller would get next, while it waits for it; False leaves it
@@ -122,6 +123,7 @@ class Sequence:
             pending.finish_reason = delta.finish_reason
         if delta.finish_reason:
             self.is_done = True
+            self.stop_reason = delta.stop_reason
         elif self.waits_for_all:
             return
         self._notify()
