@@ -1,0 +1,496 @@
+"""The log of one answer's events: written by the gateway that makes it, read by any.
+
+Resumable streams, answers kept for an ``Idempotency-Key`` and background responses all use
+this one log. Events are numbered from 1 in the order in which they were made, and an
+event's number never changes: whoever has heard event 7 asks for what comes after 7.
+
+A log has one writer, which renews its lease every second. A log whose lease has run out
+while it is open is declared ``lost`` by whoever notices first, in the script that notices;
+from there on the writer is refused, so that no event follows the end that a reader was told.
+
+Redis keys: ``log:<id>`` (the events, a stream whose entries are batches of them, each under
+the number of its last), ``log:<id>:meta`` (whose it is, its state), ``logs.leases``, and for
+each organization what its logs hold: ``logs.kept:<organization>``, ``logs.sizes:<organization>``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from django.conf import settings
+from redis.exceptions import RedisError
+
+from inference.errors import InferenceError
+from tenants.redis_link import Part, RedisLink, Script
+
+log = logging.getLogger(__name__)
+
+# Four times the longest answer of one choice that a context of 32,768 tokens allows, at
+# 250 bytes a chunk; a log that grows beyond either is given up, the request is not.
+MOST_BYTES = 16 * 1024 * 1024
+MOST_EVENTS = 131_072
+# What a log costs beside its events: two keys, three places in sets.
+OVERHEAD_BYTES = 512
+# A gateway that stands still for longer has lost its logs; one that renews is late by 1 s.
+LEASE_MS = 6_000
+RENEW_S = 1.0
+# How long a finished stream can be read again.
+KEPT_S = 900
+# Of a log on another gateway; between two looks its reader waits.
+POLL_S = 0.1
+MOST_READ = 256
+
+UNAVAILABLE = (RedisError, OSError, TimeoutError)
+
+# States of a log. A key whose log is FAILED or LOST may be used again.
+OPEN = "open"
+DONE = "done"
+FAILED = "failed"  # a fault of the platform ended it; its last event says so
+LOST = "lost"  # its gateway died
+FULL = "full"  # larger than a log may be; its events are gone
+GONE = "gone"  # there is no such log (any more)
+
+_NOW = """
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+"""
+# What is left of a log whose lease ran out; ``leases`` and ``meta`` are keys.
+_STATE = """
+local function state_of(id, meta)
+  local state = redis.call('HGET', meta, 'state')
+  if state == 'open' then
+    local lease = redis.call('ZSCORE', 'logs.leases', id)
+    if not lease or tonumber(lease) < now then
+      redis.call('HSET', meta, 'state', 'lost')
+      redis.call('ZREM', 'logs.leases', id)
+      return 'lost'
+    end
+  end
+  return state
+end
+"""
+# Keys: meta, kept, sizes. Arguments from ``first``: id, lease, time to live (ms), most bytes of
+# the organization, bytes of a log without events, then the fields of meta. False if it is full.
+_BEGIN = """
+local function begin(first)
+  local id = ARGV[first]
+  for _, old in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], 0, now, 'LIMIT', 0, 100)) do
+    local size = redis.call('HGET', KEYS[3], old) or '0'
+    redis.call('HINCRBY', KEYS[3], 'total', -size)
+    redis.call('HDEL', KEYS[3], old)
+    redis.call('ZREM', KEYS[2], old)
+  end
+  local total = tonumber(redis.call('HGET', KEYS[3], 'total') or '0')
+  if total + ARGV[first + 4] > tonumber(ARGV[first + 3]) then return false end
+  redis.call('HINCRBY', KEYS[3], 'total', ARGV[first + 4])
+  redis.call('HSET', KEYS[3], id, ARGV[first + 4])
+  redis.call('ZADD', KEYS[2], now + ARGV[first + 2], id)
+  redis.call('ZADD', 'logs.leases', now + ARGV[first + 1], id)
+  redis.call('HSET', KEYS[1], 'state', 'open', unpack(ARGV, first + 5))
+  redis.call('PEXPIRE', KEYS[1], ARGV[first + 2])
+  return true
+end
+"""
+_OPEN = Script(_NOW + _BEGIN + "return begin(1) and 1 or 0")
+# Keys: meta, kept, sizes, claim. Arguments: fingerprint, then as above.
+_CLAIM = Script(
+    _NOW
+    + _STATE
+    + _BEGIN
+    + """
+local claim = redis.call('HMGET', KEYS[4], 'fingerprint', 'log', 'paid')
+local paid = claim[3] or '0'
+if claim[1] then
+  if claim[1] ~= ARGV[1] then return {'reused', '', '0'} end
+  local meta = 'log:' .. claim[2] .. ':meta'
+  local state = state_of(claim[2], meta)
+  if state == 'open' or state == 'done' or state == 'full' then return {state, claim[2], paid} end
+  if redis.call('HGET', meta, 'committed') then paid = '1' end
+end
+if not begin(2) then return {'no room', '', '0'} end
+redis.call('HSET', KEYS[4], 'fingerprint', ARGV[1], 'log', ARGV[2], 'paid', paid)
+redis.call('PEXPIRE', KEYS[4], ARGV[4])
+return {'mine', ARGV[2], paid}
+"""
+)
+# Keys: meta, stream, sizes. Arguments: id, number of the last event, events, their bytes, most
+# bytes, most events, most bytes of the organization.
+_APPEND = Script(
+    """
+local state = redis.call('HGET', KEYS[1], 'state')
+if not state then return 'gone' end
+if state ~= 'open' then return state end
+local bytes = redis.call('HINCRBY', KEYS[1], 'bytes', ARGV[4])
+local total = redis.call('HINCRBY', KEYS[3], 'total', ARGV[4])
+redis.call('HINCRBY', KEYS[3], ARGV[1], ARGV[4])
+if bytes > tonumber(ARGV[5]) or tonumber(ARGV[2]) > tonumber(ARGV[6])
+    or total > tonumber(ARGV[7]) then
+  redis.call('HSET', KEYS[1], 'state', 'full')
+  redis.call('DEL', KEYS[2])
+  redis.call('ZREM', 'logs.leases', ARGV[1])
+  redis.call('HINCRBY', KEYS[3], 'total', -bytes)
+  redis.call('HINCRBY', KEYS[3], ARGV[1], -bytes)
+  return 'full'
+end
+redis.call('XADD', KEYS[2], ARGV[2] .. '-0', 'e', ARGV[3])
+redis.call('PEXPIRE', KEYS[2], redis.call('PTTL', KEYS[1]))
+return 'open'
+"""
+)
+# Keys: meta, stream, kept. Arguments: id, state, time to live (ms), then fields of meta.
+_END = Script(
+    _NOW
+    + """
+local state = redis.call('HGET', KEYS[1], 'state')
+if not state then return 'gone' end
+if state ~= 'open' then return state end
+redis.call('HSET', KEYS[1], 'state', ARGV[2], unpack(ARGV, 4))
+redis.call('ZREM', 'logs.leases', ARGV[1])
+redis.call('PEXPIRE', KEYS[1], ARGV[3])
+redis.call('PEXPIRE', KEYS[2], ARGV[3])
+redis.call('ZADD', KEYS[3], 'XX', now + ARGV[3], ARGV[1])
+return ARGV[2]
+"""
+)
+# Keys: meta. Arguments: id.
+_COMMIT = Script(
+    """
+local state = redis.call('HGET', KEYS[1], 'state')
+if not state then return 'gone' end
+if state == 'open' or state == 'full' then redis.call('HSET', KEYS[1], 'committed', '1') end
+return state
+"""
+)
+# Keys: meta. Arguments: id. Whether it had been committed; it never will be from here on.
+_FORSAKE = Script(
+    """
+if redis.call('HGET', KEYS[1], 'committed') then return 1 end
+if redis.call('HGET', KEYS[1], 'state') == 'open' then
+  redis.call('HSET', KEYS[1], 'state', 'lost')
+  redis.call('ZREM', 'logs.leases', ARGV[1])
+end
+return 0
+"""
+)
+# Keys: meta, stream, reader's mark. Arguments: id, number of the next event, how many entries,
+# how long the mark of a reader lasts (ms; 0: none).
+_READ = Script(
+    _NOW
+    + _STATE
+    + """
+local state = state_of(ARGV[1], KEYS[1])
+if not state then return {'gone', {}} end
+if ARGV[4] ~= '0' then redis.call('SET', KEYS[3], '1', 'PX', ARGV[4]) end
+return {state, redis.call('XRANGE', KEYS[2], ARGV[2] .. '-0', '+', 'COUNT', ARGV[3])}
+"""
+)
+# Arguments: lease in ms, then ids.
+_RENEW = Script(
+    _NOW
+    + """
+for place = 2, #ARGV do redis.call('ZADD', 'logs.leases', 'XX', now + ARGV[1], ARGV[place]) end
+"""
+)
+
+
+class LogUnavailable(InferenceError):
+    """Redis is away: what needs a log cannot be promised."""
+
+    status = 503
+    code = "service_unavailable"
+    kind = "server_error"
+    retry_after_s = 1.0
+
+
+class Event(msgspec.Struct, frozen=True, array_like=True):
+    """``data`` is JSON; ``name`` the SSE event's, empty for OpenAI's chunks."""
+
+    data: bytes
+    name: str = ""
+
+
+_encode_events = msgspec.msgpack.Encoder().encode
+_decode_events = msgspec.msgpack.Decoder(list[Event]).decode
+
+
+class Meta(msgspec.Struct, frozen=True):
+    """Whose log it is, and what else its readers must know; the caller checks the access."""
+
+    organization: int
+    project: int
+    api_key: int
+    endpoint: str  # the path that was asked
+    status: int = 200  # of the answer, once it has ended
+    is_stream: bool = True
+    kept_s: int = KEPT_S  # after its end
+
+    def fields(self) -> list[Part]:
+        return [
+            *("organization", self.organization, "project", self.project),
+            *("api_key", self.api_key, "endpoint", self.endpoint),
+            *("status", self.status, "is_stream", int(self.is_stream), "kept_s", self.kept_s),
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What became of a claim: ``mine``, ``reused``, ``no room``, or the state of the log that
+    is there. ``is_paid``: an earlier try was billed and its answer lost."""
+
+    outcome: str
+    log_id: str
+    is_paid: bool
+
+
+def _meta_key(log_id: str) -> str:
+    return f"log:{log_id}:meta"
+
+
+def _stream_key(log_id: str) -> str:
+    return f"log:{log_id}"
+
+
+def _reader_key(log_id: str) -> str:
+    return f"log:{log_id}:reader"
+
+
+class Writer:
+    """Numbers and stores the events of one log. ``append`` never waits: what comes while a
+    batch is under way leaves as the next one."""
+
+    def __init__(self, logs: StreamLogs, log_id: str, meta: Meta):
+        self._logs = logs
+        self.log_id = log_id
+        self.meta = meta
+        self.state = OPEN  # as far as is known; GONE after an error of Redis
+        self.last = 0
+        self._pending: list[Event] = []
+        self._flushing: asyncio.Task[None] | None = None
+
+    def append(self, event: Event) -> int:
+        """The event's number."""
+        self.last += 1
+        if self.state == OPEN:
+            self._pending.append(event)
+            if self._flushing is None:
+                self._flushing = asyncio.get_running_loop().create_task(self._flush())
+        return self.last
+
+    async def _flush(self) -> None:
+        last = self.last - len(self._pending)
+        try:
+            while self._pending and self.state == OPEN:
+                events, self._pending = self._pending, []
+                last += len(events)
+                self._note(await self._logs.store(self, last, events))
+        except UNAVAILABLE as error:
+            log.warning("stream_log.broken", extra={"log": self.log_id, "error": repr(error)})
+            self._note(GONE)
+        finally:
+            self._flushing = None
+
+    def _note(self, state: str) -> None:
+        self.state = state
+        if state != OPEN:
+            self._pending.clear()
+            self._logs.forget(self)
+
+    async def drain(self) -> str:
+        """Wait until all that was appended is stored; the state then."""
+        while self._flushing is not None:
+            await asyncio.shield(self._flushing)
+        return self.state
+
+    async def commit(self) -> str:
+        """Say that the answer is going to be billed. The state, in which it may be (OPEN, FULL),
+        may not (LOST), or is unknown (GONE)."""
+        try:
+            return await self._logs.script(_COMMIT, [_meta_key(self.log_id)], [self.log_id])
+        except UNAVAILABLE:
+            return GONE
+
+    async def end(self, state: str = DONE, status: int = 200, *, is_stream: bool = True) -> str:
+        """Store what is left and close the log; the state that it then has. Never raises."""
+        if await self.drain() != OPEN:
+            return self.state
+        fields: list[Part] = ["status", status, "is_stream", int(is_stream)]
+        id_, kept_ms = self.log_id, self.meta.kept_s * 1000
+        keys = [_meta_key(id_), _stream_key(id_), _kept_key(self.meta.organization)]
+        try:
+            self._note(await self._logs.script(_END, keys, [id_, state, kept_ms, *fields]))
+        except UNAVAILABLE as error:
+            log.warning("stream_log.not_ended", extra={"log": id_, "error": repr(error)})
+            self._note(GONE)  # its lease runs out, and readers are told that it is lost
+        return self.state
+
+
+class StreamLogs:
+    """One for each process that writes or reads logs; call ``run`` as a task beside it."""
+
+    def __init__(self, link: RedisLink):
+        self._link = link
+        self._open: dict[str, Writer] = {}
+
+    async def begin(self, log_id: str, meta: Meta) -> Writer | None:
+        """A new log, or None if the organization has no room for one. Raises LogUnavailable."""
+        keys = [_meta_key(log_id), *_organization_keys(meta.organization)]
+        try:
+            is_begun = await self._link.run_script(_OPEN, keys, _begin_arguments(log_id, meta))
+        except UNAVAILABLE as error:
+            raise _unavailable() from error
+        return self._writer(log_id, meta) if is_begun else None
+
+    async def claim(
+        self, key: str, fingerprint: str, log_id: str, meta: Meta
+    ) -> tuple[Claim, Writer | None]:
+        """A new log for ``key`` unless it has one: of callers at once one gets the writer.
+
+        Raises LogUnavailable.
+        """
+        keys = [_meta_key(log_id), *_organization_keys(meta.organization), key]
+        arguments = [fingerprint, *_begin_arguments(log_id, meta)]
+        try:
+            found = await self._link.run_script(_CLAIM, keys, arguments)
+        except UNAVAILABLE as error:
+            raise _unavailable() from error
+        outcome, of, paid = (each.decode() for each in found)
+        claim = Claim(outcome, of, paid == "1")
+        return claim, self._writer(log_id, meta) if outcome == "mine" else None
+
+    def _writer(self, log_id: str, meta: Meta) -> Writer:
+        writer = self._open[log_id] = Writer(self, log_id, meta)
+        return writer
+
+    def forget(self, writer: Writer) -> None:
+        """Its lease is not renewed any more."""
+        self._open.pop(writer.log_id, None)
+
+    async def script(self, script: Script, keys: list[str], arguments: list[Part]) -> str:
+        answer: bytes = await self._link.run_script(script, keys, arguments)
+        return answer.decode()
+
+    async def store(self, writer: Writer, last: int, events: list[Event]) -> str:
+        content = _encode_events(events)
+        keys = [
+            _meta_key(writer.log_id),
+            _stream_key(writer.log_id),
+            _sizes_key(writer.meta.organization),
+        ]
+        limits: list[Part] = [MOST_BYTES, MOST_EVENTS, settings.STREAM_LOG_ORGANIZATION_BYTES]
+        arguments = [writer.log_id, last, content, len(content), *limits]
+        return await self.script(_APPEND, keys, arguments)
+
+    # --- Reading ------------------------------------------------------------------------
+
+    async def meta(self, log_id: str) -> Meta | None:
+        """None if there is no such log. Raises LogUnavailable."""
+        try:
+            flat = await self._link.call("HGETALL", _meta_key(log_id))
+        except UNAVAILABLE as error:
+            raise _unavailable() from error
+        named = {name.decode(): value.decode() for name, value in _pairs(flat)}
+        return msgspec.convert(named, Meta, strict=False) if "organization" in named else None
+
+    async def read(
+        self, log_id: str, after: int, *, marks: bool = True
+    ) -> tuple[str, list[tuple[int, Event]]]:
+        """The log's state and some events after number ``after``; there may be more unless it
+        gives none. ``marks`` tells the writer that somebody listens. Raises LogUnavailable."""
+        keys = [_meta_key(log_id), _stream_key(log_id), _reader_key(log_id)]
+        mark_ms = READER_MS if marks else 0
+        try:
+            state, entries = await self._link.run_script(
+                _READ, keys, [log_id, after + 1, MOST_READ, mark_ms]
+            )
+        except UNAVAILABLE as error:
+            raise _unavailable() from error
+        return state.decode(), list(_events_after(entries, after))
+
+    async def follow(
+        self, log_id: str, after: int = 0
+    ) -> AsyncIterator[tuple[str, list[tuple[int, Event]]]]:
+        """States with the events that came, until the log is no longer open. An empty list
+        while nothing comes, every ``POLL_S``, so that callers can keep a connection alive."""
+        while True:
+            state, events = await self.read(log_id, after)
+            if events:
+                after = events[-1][0]
+            elif state != OPEN:
+                yield state, []
+                return
+            yield OPEN, events
+            if not events:
+                await asyncio.sleep(POLL_S)
+
+    async def has_reader(self, log_id: str) -> bool:
+        """Whether somebody reads it on another gateway; True if that cannot be known."""
+        try:
+            return bool(await self._link.call("EXISTS", _reader_key(log_id)))
+        except UNAVAILABLE:
+            return True
+
+    # --- Leases -------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Renew the leases of the open logs for ever."""
+        while True:
+            await asyncio.sleep(RENEW_S)
+            ids = list(self._open)
+            for start in range(0, len(ids), 1000):
+                part: list[Part] = [LEASE_MS, *ids[start : start + 1000]]
+                try:
+                    await self._link.run_script(_RENEW, [], part)
+                except UNAVAILABLE as error:
+                    log.warning("stream_log.not_renewed", extra={"error": repr(error)})
+
+
+# A reader's mark lasts for some of its looks.
+READER_MS = 5_000
+
+
+async def forsake(link: RedisLink, log_id: str) -> bool:
+    """End the log of a request whose gateway died, if it is open; whether its answer had been
+    committed, and so is to be billed. Raises RedisError."""
+    return bool(await link.run_script(_FORSAKE, [_meta_key(log_id)], [log_id]))
+
+
+def _begin_arguments(log_id: str, meta: Meta) -> list[Part]:
+    # While it is open it lives as long as the longest request, and then as it says.
+    open_ms = int(settings.REQUEST_TIMEOUT_S + meta.kept_s) * 1000
+    most = settings.STREAM_LOG_ORGANIZATION_BYTES
+    return [log_id, LEASE_MS, open_ms, most, OVERHEAD_BYTES, *meta.fields()]
+
+
+def _kept_key(organization: int) -> str:
+    return f"logs.kept:{organization}"
+
+
+def _sizes_key(organization: int) -> str:
+    return f"logs.sizes:{organization}"
+
+
+def _organization_keys(organization: int) -> list[str]:
+    return [_kept_key(organization), _sizes_key(organization)]
+
+
+def _events_after(entries: Iterable[Any], after: int) -> Iterable[tuple[int, Event]]:
+    """Events with their numbers; an entry that is no batch of events ends the list."""
+    for entry_id, fields in entries:
+        events = _decode_events(fields[1])
+        first = int(entry_id.split(b"-")[0]) - len(events) + 1
+        for number, event in enumerate(events, first):
+            if number > after:
+                yield number, event
+
+
+def _pairs(flat: list[bytes]) -> Iterable[tuple[bytes, bytes]]:
+    return zip(flat[::2], flat[1::2], strict=True)
+
+
+def _unavailable() -> LogUnavailable:
+    return LogUnavailable("Answers cannot be kept right now. Try again shortly.")
