@@ -10,8 +10,13 @@ import pytest
 
 import api.asgi
 import api.errors
+import api.files.handler
 import api.http
+import api.resources
+import inference.batches.actions
 import inference.errors
+import inference.files.actions
+import inference.objects.store
 import tenants.authentication
 import tenants.errors
 from api import parameters
@@ -36,7 +41,7 @@ GUIDE = (ROOT / "docs" / "api.md").read_text()
 ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text()
 # Of pages and of the model store; the API never answers with these.
 NOT_OF_THE_API = {
-    "invalid_request", "not_found", "invitation_invalid", "already_done", "invalid_source",
+    "invalid_request", "invitation_invalid", "already_done", "invalid_source",
     "missing_package", "checksum_mismatch", "version_taken", "fetch_failed", "conversion_failed",
     "store_busy", "request_in_flight", "idempotency_key_reused",
 }  # fmt: skip
@@ -78,6 +83,8 @@ def test_guide_has_every_error_code_and_no_other() -> None:
     written = codes_of(
         tenants.errors, tenants.authentication, inference.errors,
         api.asgi, api.errors, api.http, parameters, consumer,
+        api.files.handler, api.resources, inference.batches.actions, inference.files.actions,
+        inference.objects.store,
     )  # fmt: skip
     # Given as arguments of a helper, in api.errors.
     written |= {"unknown_parameter", "missing_required_parameter", "invalid_type"}
