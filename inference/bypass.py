@@ -1,8 +1,9 @@
 """The frames of the way around Redis, which gateways and workers take while it is away.
 
 A length of four bytes, then MessagePack ``(kind, payload)``. From a gateway ``hello``
-(first: the replica's token, and who it is), ``work`` (submissions), ``abort``, ``bye``;
-from a worker ``deltas``, ``beat`` (a heartbeat) and ``bye``. The values are those of
+(first: the replica's token, and who it is), ``held`` (what it believes the replica to
+hold), ``work`` (submissions), ``abort``, ``bye``; from a worker ``deltas``, ``beat`` (a
+heartbeat), ``unknown`` (of what was believed, what it never had) and ``bye``. The values are those of
 ``wire``, which offsets and attempts keep exact by whichever way they come.
 """
 

@@ -31,7 +31,8 @@ log = logging.getLogger(__name__)
 
 # How long an answer may wait for its settlement before it goes out unsettled.
 PATIENCE_S = 0.5
-RETRY_S = (0.1, 5.0)
+# What waits dies with its gateway, so it does not wait long once Redis is back.
+RETRY_S = (0.1, 1.0)
 MOST_WAITING = 200_000
 # The control worker takes reports from Redis every second; this outlasts its restart.
 KEPT_S = 30.0

@@ -45,12 +45,22 @@ class _Line:
 
 
 class Bypass:
-    """``run`` as a task; ``deliver`` gets deltas as the mailbox's reader does."""
+    """``run`` as a task; ``deliver`` gets deltas as the mailbox's reader does. ``held_by`` names
+    what a replica was given, and ``on_unknown`` hears what of it never came there: messages
+    that Redis took with it."""
 
-    def __init__(self, gateway: str, fleet: Fleet, deliver: Callable[[Delta], None]):
+    def __init__(
+        self,
+        gateway: str,
+        fleet: Fleet,
+        deliver: Callable[[Delta], None],
+        held_by: Callable[[str], list[str]],
+        on_unknown: Callable[[list[str]], None],
+    ):
         self._gateway = gateway
         self._fleet = fleet
         self._deliver = deliver
+        self._held_by, self._on_unknown = held_by, on_unknown
         self._lines: dict[str, _Line] = {}
         self._addresses: dict[str, str] = {}  # of this outage; a replica may be given up in it
         self._tried_at: dict[str, float] = {}
@@ -147,6 +157,7 @@ class Bypass:
         line.writer, line.heard_at = writer, time.monotonic()
         metrics.BYPASSED.inc()
         log.warning("bypass.opened", extra={"replica": line.replica})
+        line.send("held", wire.encode(wire.Abort(self._held_by(line.replica))))
         while True:
             kind, payload = await bypass.read_frame(reader)
             line.heard_at = time.monotonic()
@@ -155,6 +166,8 @@ class Bypass:
                     self._deliver(delta)
             elif kind == "beat":
                 self._fleet.accept(wire.decode_heartbeat(payload))
+            elif kind == "unknown":
+                self._on_unknown(wire.decode_abort(payload).engine_ids)
             elif kind == "bye":
                 return
 

@@ -71,7 +71,7 @@ class Dispatcher:
         self.fleet = Fleet(beats, self._replica_changed, self._quarantine.add)
         self.placement = Placement(self.fleet)
         self._mailbox = Mailbox(self._link, letters, gateway, self._deliver, self._redis_lost_data)
-        self.bypass = Bypass(gateway, self.fleet, self._deliver)
+        self.bypass = Bypass(gateway, self.fleet, self._deliver, self._held_by, self._never_arrived)
         self._aborts = Aborts(self._link, self.bypass)
         self._sequences: dict[str, Sequence] = {}
         self._parked: dict[str, Sequence] = {}
@@ -369,6 +369,21 @@ class Dispatcher:
             if sequence.parked_since is None
         }
         asyncio.get_running_loop().call_later(LOST_AFTER_S, self._continue_unmoved, stood)
+
+    def _held_by(self, replica: str) -> list[str]:
+        """Attempts that are on a replica, or on their way to it."""
+        return [
+            wire.engine_id(request_id, sequence.attempt)
+            for request_id, sequence in self._sequences.items()
+            if sequence.replica == replica
+        ]
+
+    def _never_arrived(self, engine_ids: list[str]) -> None:
+        for engine_id in engine_ids:
+            request_id, _, attempt = engine_id.rpartition("#")
+            sequence = self._sequences.get(request_id)
+            if sequence is not None and str(sequence.attempt) == attempt:
+                self._continue_elsewhere(sequence, "lost_by_redis")
 
     def _continue_unmoved(self, stood: dict[str, tuple[int, int]]) -> None:
         for request_id, before in stood.items():

@@ -36,7 +36,7 @@ async def main(options: argparse.Namespace) -> int:
         size = SHORT if options.short else FULL
         results, overall = await run(ground, names, size, options.seed)
     finally:
-        await ground.stop()
+        await ground.stop(Path(options.logs) if options.logs else None)
     print(f"\n{report.table(results)}\n\n{report.findings(results, overall)}\n")
     report.write(Path(options.out), options.seed, ground.engine, results, overall)
     holds = all(each.holds for each in [*results, *overall])
@@ -56,6 +56,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--gateways", type=int, default=2)
     parser.add_argument("--replicas", type=int, default=0, help="3, of vLLM 2")
     parser.add_argument("--out", default="chaos.json")
+    parser.add_argument("--logs", default="", help="a folder for the processes' logs")
     options = parser.parse_args()
     options.replicas = options.replicas or (3 if options.engine == "simulated" else 2)
     known = BY_ENGINE[options.engine].keys()

@@ -74,8 +74,11 @@ class Ground:
         for name, pk, keys, limit in json.loads(seeded.strip().splitlines()[-1]):
             self.tenants[name] = Tenant(name, pk, tuple(keys), limit)
 
-    async def stop(self) -> None:
+    async def stop(self, logs: Path | None = None) -> None:
+        """Take it down; ``logs`` is a folder that keeps its processes' logs."""
         if hasattr(self, "platform"):
+            if logs is not None:
+                shutil.copytree(self.platform.state_dir / "logs", logs, dirs_exist_ok=True)
             await asyncio.to_thread(self.platform.stop)
         if hasattr(self, "proxy"):
             await self.proxy.cut()

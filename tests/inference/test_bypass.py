@@ -82,7 +82,7 @@ async def test_what_runs_goes_on_and_what_comes_is_served(
     begun = gateway.submit(make_job(LONG))
     assert await read_ids(begun, 5)
     await cut(proxy, gateway)
-    assert host._bypass.lines.keys() == {gateway.gateway}
+    await eventually(lambda: host._bypass.lines.keys() == {gateway.gateway})
     meanwhile = gateway.submit(make_job(LONG))
     answers = [await read_to_end(begun), await read_to_end(meanwhile)]
     assert [answer.finish_reason for answer in answers] == ["length", "length"]
@@ -101,13 +101,31 @@ async def test_what_runs_goes_on_and_what_comes_is_served(
     assert {each.attempt for each in (meanwhile, after)} == {1}
 
 
+async def test_what_redis_took_with_it_on_the_way_is_sent_again(
+    gateway: Dispatcher, host: EngineHost, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its replica is busy with others and has never heard of it."""
+    busy = gateway.submit(make_job(Sampling(max_tokens=400)))
+    assert await read_ids(busy, 2)
+    lost: list[object] = []
+    accept = host.accept
+    monkeypatch.setattr(host, "accept", lost.append)  # the queue's last message goes nowhere
+    sequence = gateway.submit(make_job(Sampling(max_tokens=20)))
+    await eventually(lambda: bool(lost))
+    monkeypatch.setattr(host, "accept", accept)
+    await cut(proxy, gateway)
+    answer = await read_to_end(sequence, 3)
+    await proxy.mend()
+    assert len(answer.ids) == 20 and sequence.attempt == 2
+    gateway.cancel(busy)
+
+
 async def test_a_client_that_leaves_frees_the_engine_without_redis(
     gateway: Dispatcher, host: EngineHost, proxy: Proxy
 ) -> None:
     await cut(proxy, gateway)
     left = gateway.submit(make_job(Sampling(max_tokens=100_000)))
     assert await read_ids(left, 2)
-    assert len(host._intake.running) == 1
     gateway.cancel(left)
     await eventually(lambda: not host._intake.running, 1)
     await proxy.mend()

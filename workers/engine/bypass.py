@@ -32,11 +32,12 @@ class BypassServer:
         on_abort: Callable[[list[str]], None],
         heartbeat: Callable[[], Heartbeat],
         on_line: Callable[[], None],
+        held: Callable[[], set[str]],
     ):
         self.address = ""
         self.lines: dict[str, asyncio.StreamWriter] = {}
         self._on_work, self._on_abort = on_work, on_abort
-        self._heartbeat, self._on_line = heartbeat, on_line
+        self._heartbeat, self._on_line, self._held = heartbeat, on_line, held
         self._token = secrets.token_urlsafe(24)
         self._server: asyncio.Server | None = None
         self._beating: asyncio.Task[None] | None = None
@@ -120,6 +121,12 @@ class BypassServer:
                 self._on_work(wire.decode_submissions(payload))
             elif kind == "abort":
                 self._on_abort(wire.decode_abort(payload).engine_ids)
+            elif kind == "held":
+                held = self._held()
+                unknown = [
+                    each for each in wire.decode_abort(payload).engine_ids if each not in held
+                ]
+                bypass.send(writer, bypass.frame("unknown", wire.encode(wire.Abort(unknown))))
             elif kind == "bye":
                 # From here on by Redis; what was sent before goes out before the end does.
                 del self.lines[gateway]

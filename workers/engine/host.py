@@ -80,11 +80,13 @@ class EngineHost:
             is_embedding=spec.kind == "embedding",
         )
         self._early_aborts = EarlyAborts()
+        self._bypass = BypassServer(
+            self._accept, self._abort, self._heartbeat, self._pass_by, self._held
+        )
         self._reader: QueueReader | None = None
         self._made_tokens = 0
         # How many had been made when, as heartbeats saw it.
         self._produced: deque[tuple[float, int]] = deque([(time.monotonic(), 0)])
-        self._bypass = BypassServer(self._accept, self._abort, self._heartbeat, self._pass_by)
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
@@ -307,6 +309,10 @@ class EngineHost:
             each for each in [*running, *self._intake.all_waiting()] if each.gateway == gateway
         ]
         self._abort([orphan.engine_id for orphan in orphans])
+
+    def _held(self) -> set[str]:
+        """The attempts that run or wait here."""
+        return {*self._intake.running, *(each.engine_id for each in self._intake.all_waiting())}
 
     def _pass_by(self) -> None:
         self._outbox.pass_by()
