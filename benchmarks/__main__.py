@@ -1,4 +1,4 @@
-"""``python -m benchmarks [engine|gateway|memory|admission|routing|batch|semcache|tenancy|profile|all|render]``; see docs/performance.md."""
+"""``python -m benchmarks [engine|gateway|memory|admission|routing|batch|overload|fairness|linearity|semcache|tenancy|profile|all|render]``; see docs/performance.md."""
 
 from __future__ import annotations
 
@@ -13,9 +13,12 @@ from benchmarks import (
     admission,
     batches,
     engine,
+    fairness,
     gateway,
     hotspots,
+    linearity,
     memory,
+    overload,
     report,
     routing,
     semcache,
@@ -32,6 +35,9 @@ MEASURES: dict[str, Callable[[Sizes], Mapping[str, object]]] = {
     "admission": admission.measure,
     "routing": routing.measure,
     "batch": batches.measure,
+    "overload": overload.measure,
+    "fairness": fairness.measure,
+    "linearity": linearity.measure,
     "semcache": semcache.measure,
     "tenancy": tenancy.measure,
     "profile": hotspots.measure,

@@ -21,6 +21,7 @@ class Outcome:
     completion_tokens: int = 0
     has_hung_up: bool = False  # we went away, as we meant to
     error: str = ""
+    label: str = ""  # the caller's, as its request had it
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,12 @@ def percentile(values: Sequence[float], share: float) -> float:
         return math.nan
     ordered = sorted(values)
     return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
+
+
+def jain_index(shares: Sequence[float]) -> float:
+    """1 where all have the same, 1/n where one has all (Jain, Chiu and Hawe, 1984)."""
+    squares = len(shares) * sum(share * share for share in shares)
+    return sum(shares) ** 2 / squares if squares else math.nan
 
 
 def summarize(outcomes: Sequence[Outcome]) -> Summary:

@@ -106,7 +106,7 @@ def _say(number: int, cost: Cost) -> None:
 
 
 def make_asks(
-    server: Server, *, stream: bool = False, tokens: int = COMPLETION_TOKENS
+    server: Server, *, stream: bool = False, tokens: int = COMPLETION_TOKENS, **parameters: object
 ) -> Iterator[Ask]:
     """Endless requests with distinct prompts, made beforehand to keep the client light."""
     more = {"stream": True, "stream_options": {"include_usage": True}} if stream else {}
@@ -119,6 +119,7 @@ def make_asks(
                 "max_tokens": tokens,
                 "temperature": 0,
                 **more,
+                **parameters,
             },
             server.key,
             kind="stream" if stream else "whole",

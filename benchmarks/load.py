@@ -7,6 +7,7 @@ as theirs. Bounded in requests and in time; loopback only.
 from __future__ import annotations
 
 import asyncio
+import random
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +21,8 @@ from benchmarks.arithmetic import Outcome
 
 # Between a run's deadline and its being cut off: the answers under way may end.
 GRACE_S = 60.0
+# The same where requests may have waited for the longest that a platform lets them.
+ARRIVALS_GRACE_S = 240.0
 _HAS_CONTENT = re.compile(rb'"(?:content|text)": ?"(?!")')
 _HAS_USAGE = re.compile(rb'"usage": ?\{')
 
@@ -43,6 +46,7 @@ class Ask:
     content: bytes
     kind: str = "whole"  # whole, stream, or a name of the caller's
     hangs_up: bool = False  # close the connection at the first byte of the body
+    label: str = ""  # the outcome will have it
 
 
 def make_ask(
@@ -78,7 +82,7 @@ class _Connection(asyncio.Protocol):
 
     def ask(self, ask: Ask) -> asyncio.Future[Outcome]:
         self._done: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        self._outcome = Outcome(ask.kind)
+        self._outcome = Outcome(ask.kind, label=ask.label)
         self._is_stream = ask.kind == "stream"
         self._hangs_up = ask.hangs_up
         self._parts: list[bytes] = []
@@ -178,10 +182,7 @@ async def run_load(
     outcomes: list[Outcome] = []
     keep = on_outcome or outcomes.append
     deadline = time.perf_counter() + most_s
-    host, port = urlsplit(url).hostname, urlsplit(url).port
-    if host != "127.0.0.1" or port is None:
-        raise ValueError(f"Load goes to 127.0.0.1 only, not to {url}.")
-    loop = asyncio.get_running_loop()
+    host, port = _address_of(url)
 
     async def client() -> None:
         connection = _Connection()
@@ -190,7 +191,7 @@ async def run_load(
                 if time.perf_counter() >= deadline:
                     return
                 if not connection.is_open:
-                    _, connection = await loop.create_connection(_Connection, host, port)
+                    connection = await _connect(host, port)
                 keep(await connection.ask(ask))
         finally:
             connection.close()
@@ -198,3 +199,46 @@ async def run_load(
     async with asyncio.timeout(most_s + GRACE_S):
         await asyncio.gather(*(client() for _ in range(concurrency)))
     return outcomes
+
+
+async def run_arrivals(
+    asks: Iterator[Ask], url: str, *, per_s: float, most_s: float, seed: int = 1
+) -> list[Outcome]:
+    """Requests at moments of their own (Poisson, ``per_s`` on average) for ``most_s`` seconds.
+
+    Whatever became of those before: a server that falls behind is asked no less. Connections
+    that are free are used again. Ends when the last answer is there.
+    """
+    host, port = _address_of(url)
+    loop = asyncio.get_running_loop()
+    moments, free = random.Random(seed), list[_Connection]()
+    outcomes: list[Outcome] = []
+
+    async def one(ask: Ask) -> None:
+        while free and not free[-1].is_open:
+            free.pop()
+        # Opening one belongs to the request's time neither here nor in ``run_load``.
+        connection = free.pop() if free else await _connect(host, port)
+        outcomes.append(await connection.ask(ask))
+        free.append(connection)
+
+    begin = at = loop.time()
+    async with asyncio.timeout(most_s + ARRIVALS_GRACE_S), asyncio.TaskGroup() as under_way:
+        while (at := at + moments.expovariate(per_s)) < begin + most_s:
+            await asyncio.sleep(at - loop.time())
+            under_way.create_task(one(next(asks)))
+    for connection in free:
+        connection.close()
+    return outcomes
+
+
+async def _connect(host: str, port: int) -> _Connection:
+    _, connection = await asyncio.get_running_loop().create_connection(_Connection, host, port)
+    return connection
+
+
+def _address_of(url: str) -> tuple[str, int]:
+    host, port = urlsplit(url).hostname, urlsplit(url).port
+    if host != "127.0.0.1" or port is None:
+        raise ValueError(f"Load goes to 127.0.0.1 only, not to {url}.")
+    return host, port

@@ -283,6 +283,79 @@ def _batch(result: Result) -> str:
     )
 
 
+def _overload(result: Result) -> str:
+    head = (
+        "tier", "offered", "admitted", "first token p50 s", "p95 s", "p99 s", "bound s", "within",
+    )  # fmt: skip
+    rows = [
+        [
+            row["tier"],
+            _number(row["offered"]),
+            _number(row["admitted"]),
+            _number(row["p50_first_s"], 1),
+            _number(row["p95_first_s"], 1),
+            _number(row["p99_first_s"], 1),
+            _number(row["target_s"]),
+            _number(None if row["within"] is None else 100 * row["within"], 1) + " %",
+        ]
+        for row in result["tiers"]
+    ]
+    return (
+        f"Goodput at {result['factor']:g} times the peak: **{100 * result['goodput']:.1f} %** of it. "
+        f"{result['refused']:,} refused in p50 {result['refused_p50_ms']:.1f} ms, p99 "
+        f"**{result['refused_p99_ms']:.1f} ms**; {result['served']:,} served, {result['failed']} "
+        f"failed.\n\n{make_table(head, rows)}\n\n{result['replicas']} replicas of together "
+        f"{result['places']} places, `{result['profile']}`; peak {result['peak_per_s']:.1f} requests/s "
+        f"of {result['tokens']} tokens, {result['offered_per_s']:.0f} offered for "
+        f"{result['window_s']:.0f} s after the ramp."
+    )
+
+
+def _fairness(result: Result) -> str:
+    rows = [
+        [
+            row["beside"],
+            _number(row["requests"]),
+            _number(row["p50_ms"]),
+            _number(row["p95_ms"]),
+        ]
+        for row in result["rows"]
+    ]
+    head = ("the light customer beside", "requests", "first token p50 ms", "p95 ms")
+    return (
+        f"{make_table(head, rows)}\n\nBeside a flood it waits **{result['against_well_behaved']:.2f}** "
+        f"times what it waits beside well-behaved customers, {result['against_idle']:.2f} times "
+        f"what it waits alone. Jain's index of {result['equals']} equals that each ask for the whole "
+        f"engine: **{result['jain']:.4f}**. One replica of {result['places']} places, "
+        f"`{result['profile']}`, {result['peak_per_s']:.1f} requests/s of {result['tokens']} tokens "
+        "at most."
+    )
+
+
+def _linearity(result: Result) -> str:
+    rows = [
+        [
+            str(row["gateways"]),
+            str(row["replicas"]),
+            _number(row["cpu_us"]),
+            _number(row["net_cpu_us"]),
+            _number(row["idle_us_per_s"] / 1000, 1),
+            _number(row["requests_per_s"]),
+            _number(row["p50_ms"], 1),
+        ]
+        for row in result["rows"]
+    ]
+    head = (
+        "gateways", "replicas", "CPU µs a request", "without what idles", "idle ms/s",
+        "requests/s", "p50 ms",
+    )  # fmt: skip
+    return (
+        f"{make_table(head, rows)}\n\nThe dearest cell costs **{100 * result['spread']:.0f} %** more "
+        f"than the cheapest, {100 * result['net_spread']:.0f} % without what idles. "
+        f"{result['concurrency']} at once, medians of {result['rounds']} rounds."
+    )
+
+
 def _tenancy(result: Result) -> str:
     found, big = result["lookups"], result["big"]
     warm, change = found["warm"], found["scope_change_us"]
@@ -359,6 +432,9 @@ TABLES: dict[str, Callable[[Result], str]] = {
     "admission": _admission,
     "routing": _routing,
     "batch": _batch,
+    "overload": _overload,
+    "fairness": _fairness,
+    "linearity": _linearity,
     "semcache": _semcache,
     "tenancy": _tenancy,
     "profile": _profile,

@@ -33,6 +33,20 @@ class Sizes:
     # batch
     batch_lines: int = 10_000
     batch_rounds: int = 1
+    # overload: the measured seconds of the peak and of the overload, each after a ramp in
+    # which places and queues fill
+    overload_replicas: int = 8
+    overload_ramp_s: float = 45.0
+    overload_peak_s: float = 45.0
+    overload_s: float = 120.0
+    # fairness
+    fairness_ramp_s: float = 30.0
+    fairness_s: float = 90.0
+    # linearity
+    linearity_gateways: tuple[int, ...] = (1, 2, 4)
+    linearity_replicas: tuple[int, ...] = (1, 8, 64, 200)
+    linearity_rounds: int = 3
+    linearity_concurrency: int = 64
     # profile
     profile_s: float = 15.0
     profile_concurrency: int = 32
@@ -63,6 +77,15 @@ QUICK = replace(
     routing_rounds=3,
     routing_decisions=1_000,
     batch_lines=2_000,
+    overload_replicas=4,
+    overload_ramp_s=20.0,
+    overload_peak_s=20.0,
+    overload_s=40.0,
+    fairness_ramp_s=15.0,
+    fairness_s=30.0,
+    linearity_gateways=(1, 2),
+    linearity_replicas=(1, 64),
+    linearity_rounds=1,
     profile_s=8.0,
     tenancy_organizations=2_000,
     tenancy_keys=20_000,

@@ -68,9 +68,9 @@ class EngineSettings:
 
 
 @contextmanager
-def platform(engine: str, profile: str = "instant") -> Iterator[Server]:
-    """The running platform, its limits raised out of reach."""
-    environment = _environment(engine, profile)
+def platform(engine: str, profile: str = "instant", **settings: str) -> Iterator[Server]:
+    """The running platform, its limits raised out of reach; ``settings`` as ``make up`` reads."""
+    environment = process_environment(engine, profile) | settings
     say(f"starting Sluice (engine: {engine}, profile: {profile})")
     try:
         _run(
@@ -86,7 +86,7 @@ def platform(engine: str, profile: str = "instant") -> Iterator[Server]:
         _run("down", down, environment, DOWN_TIMEOUT_S)
 
 
-def _environment(engine: str, profile: str) -> dict[str, str]:
+def process_environment(engine: str, profile: str) -> dict[str, str]:
     model_store = os.environ.get("MODEL_STORE") or str(BASE_DIR / ".sluice" / "models")
     return python_environment(
         SLUICE_STATE_DIR=str(STATE_DIR),
@@ -154,7 +154,7 @@ def engine_settings() -> EngineSettings:
         " WHERE d.name = %s",
         CHAT_DEPLOYMENT,
     )
-    environment = _environment("vllm", "instant")
+    environment = process_environment("vllm", "instant")
     return EngineSettings(
         path=Path(environment["MODEL_STORE"]) / path,
         dtype=cpu.dtype_for(dtype),
