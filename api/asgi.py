@@ -20,31 +20,33 @@ from django.conf import settings
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from redis.exceptions import RedisError
 
-from api import resources, sse
+from api import counting, resources
 from api.batches import handler as batch_handler
 from api.chat_completions import handler as chat_handler
 from api.completions import handler as completion_handler
 from api.controls import DEFAULT, Controls, controls_of
+from api.dialect import ANTHROPIC, OPENAI, Dialect, dialect_of
 from api.embeddings import handler as embedding_handler
 from api.errors import INTERNAL, ApiError, api_error
 from api.files import handler as file_handler
 from api.gateway import Gateway, current_gateway
 from api.http import (
     EVENT_STREAM,
-    JSON,
     ClientDisconnected,
     Receive,
     Request,
     Response,
     Scope,
     Send,
-    authorization_of,
     json_response,
     wire_of,
 )
+from api.messages import handler as message_handler
+from api.models import anthropic as anthropic_models
 from api.models import handler as model_handler
 from api.plan import Plan
 from api.run import Run
+from api.tokenize import handler as token_handler
 from inference import metrics
 from inference.errors import InferenceError, NoReplica
 from tenants.errors import AccessDenied, TenantError
@@ -88,6 +90,15 @@ ENDPOINTS: dict[str, Prepare] = {
     "/v1/chat/completions": chat_handler.prepare,
     "/v1/completions": completion_handler.prepare,
     "/v1/embeddings": embedding_handler.prepare,
+    "/v1/messages": message_handler.prepare,
+}
+# Those that no engine works for; vLLM's server has them without ``/v1``.
+COUNTERS: dict[str, counting.Prepare] = {
+    "/v1/messages/count_tokens": message_handler.prepare_count,
+    "/v1/tokenize": token_handler.prepare_tokenize,
+    "/tokenize": token_handler.prepare_tokenize,
+    "/v1/detokenize": token_handler.prepare_detokenize,
+    "/detokenize": token_handler.prepare_detokenize,
 }
 
 
@@ -96,8 +107,16 @@ SCOPES = {
     "/v1/chat/completions": "inference.chat",
     "/v1/completions": "inference.completions",
     "/v1/embeddings": "inference.embeddings",
+    "/v1/messages": "inference.chat",
+    "/v1/messages/count_tokens": "inference.chat",
+    "/v1/tokenize": "inference.tokenize",
+    "/tokenize": "inference.tokenize",
+    "/v1/detokenize": "inference.tokenize",
+    "/detokenize": "inference.tokenize",
     "/v1/models": "models.read",
 }
+# Paths of vLLM's server that its clients ask for.
+BARE_PATHS = frozenset(path for path in SCOPES if not path.startswith("/v1/"))
 # By the path's first part; each route has a scope of its own.
 RESOURCES: dict[str, list[resources.Route]] = {
     "files": file_handler.ROUTES,
@@ -116,7 +135,7 @@ def is_token_path(path: str) -> bool:
     """Whether ``token_path`` answers this path; everything else is Django's."""
     if is_management_path(path):
         return False
-    return path.startswith("/v1/") or path in HTTP_SERVICE_PATHS
+    return path.startswith("/v1/") or path in HTTP_SERVICE_PATHS or path in BARE_PATHS
 
 
 def check_scope(principal: Principal, path: str) -> None:
@@ -147,18 +166,19 @@ async def token_path(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 async def _answer(gateway: Gateway, request: Request, path: str, send: Send) -> int:
+    dialect = dialect_of(request.scope)
     try:
         if prepare := ENDPOINTS.get(path):
             _check_method(request, "POST")
-            return await _infer(gateway, request, prepare, send)
-        response = await _plain(gateway, request, path)
+            return await _infer(gateway, request, prepare, send, dialect)
+        response = await _plain(gateway, request, path, dialect)
     except (TenantError, InferenceError) as error:
-        response = _error_response(api_error(error))
+        response = _error_response(api_error(error), request, dialect)
     except (ClientDisconnected, asyncio.CancelledError):
         raise
     except Exception:
         log.exception("request.failed", extra={"request_id": request.request_id, "path": path})
-        response = _error_response(INTERNAL)
+        response = _error_response(INTERNAL, request, dialect)
     if response.stream is not None:
         return await _send_stream(request, response, send)
     await _send_whole(request, response, send)
@@ -168,16 +188,18 @@ async def _answer(gateway: Gateway, request: Request, path: str, send: Send) -> 
 # --- Inference endpoints -----------------------------------------------------------------
 
 
-async def _caller(gateway: Gateway, request: Request) -> Principal:
+async def _caller(gateway: Gateway, request: Request, dialect: Dialect = OPENAI) -> Principal:
     principal = await gateway.authenticator.authenticate(
-        authorization_of(request.scope), request.address
+        dialect.authorization(request.scope), request.address
     )
     request.organization = principal.organization_public_id
     return principal
 
 
-async def _infer(gateway: Gateway, request: Request, prepare: Prepare, send: Send) -> int:
-    principal = await _caller(gateway, request)
+async def _infer(
+    gateway: Gateway, request: Request, prepare: Prepare, send: Send, dialect: Dialect
+) -> int:
+    principal = await _caller(gateway, request, dialect)
     check_scope(principal, request.scope["path"])
     body = await request.json_body()
     if gateway.is_draining or gateway.requests > settings.MAX_IN_FLIGHT:
@@ -191,10 +213,11 @@ async def _infer(gateway: Gateway, request: Request, prepare: Prepare, send: Sen
         async with Run(gateway, call.plan) as run:
             if call.is_stream:
                 run.wire = wire_of(request.scope)
-                return await _stream(request, call, run, send)  # type: ignore[arg-type]
+                return await _stream(request, call, run, send, dialect)  # type: ignore[arg-type]
             content = await call.whole(run)
             await run.settle()
-            await _send_whole(request, json_response(content, run.headers), send)
+            headers = dialect.headers(run.headers, request.request_id)
+            await _send_whole(request, json_response(content, headers), send)
             return 200
     finally:
         if watcher is not None:
@@ -239,7 +262,9 @@ class _Watcher:
         self._handler.cancel()
 
 
-async def _stream(request: Request, call: StreamingCall, run: Run, send: Send) -> int:
+async def _stream(
+    request: Request, call: StreamingCall, run: Run, send: Send, dialect: Dialect
+) -> int:
     """Send chunks as they come. The head waits for the first, so that a request that
     fails before it has any output gets a proper status."""
     started = False
@@ -247,11 +272,12 @@ async def _stream(request: Request, call: StreamingCall, run: Run, send: Send) -
         async for chunks in call.chunks(run):
             if not started:
                 started = True
-                await _send_head(request, 200, [*EVENT_STREAM, *run.headers], send)
+                headers = dialect.headers(run.headers, request.request_id)
+                await _send_head(request, 200, [*EVENT_STREAM, *headers], send)
             await send(
                 {
                     "type": "http.response.body",
-                    "body": b"".join(map(sse.frame, chunks)),
+                    "body": b"".join(map(dialect.frame, chunks)),
                     "more_body": True,
                 }
             )
@@ -259,21 +285,21 @@ async def _stream(request: Request, call: StreamingCall, run: Run, send: Send) -
         if not started:
             raise
         await run.settle()
-        await _end(send, sse.frame(api_error(error).body()))
+        await _end(send, dialect.error_frame(api_error(error), request.request_id) + dialect.end)
         return 200
     except Exception:
         if not started:
             raise
         log.exception("stream.failed", extra={"request_id": request.request_id})
         await run.settle()
-        await _end(send, sse.frame(INTERNAL.body()))
+        await _end(send, dialect.error_frame(INTERNAL, request.request_id) + dialect.end)
         return 200
-    await _end(send, b"")
+    await _end(send, dialect.end)
     return 200
 
 
 async def _end(send: Send, last: bytes) -> None:
-    await send({"type": "http.response.body", "body": last + sse.DONE, "more_body": False})
+    await send({"type": "http.response.body", "body": last, "more_body": False})
 
 
 # --- The rest ------------------------------------------------------------------------------
@@ -294,21 +320,41 @@ def _check_method(request: Request, method: str) -> None:
         raise MethodNotAllowed(f"Use {method} for {request.scope['path']}.")
 
 
-async def _plain(gateway: Gateway, request: Request, path: str) -> Response:
+async def _plain(gateway: Gateway, request: Request, path: str, dialect: Dialect) -> Response:
     if path in HTTP_SERVICE_PATHS:
         return await _service(gateway, request, path)
+    if (prepare := COUNTERS.get(path)) is not None:
+        return await _count(gateway, request, path, prepare, dialect)
     if path == "/v1/models" or path.startswith("/v1/models/"):
         _check_method(request, "GET")
-        principal = await _caller(gateway, request)
+        principal = await _caller(gateway, request, dialect)
         check_scope(principal, "/v1/models")
+        name = path.removeprefix("/v1/models").removeprefix("/")
+        if dialect is ANTHROPIC:
+            found = anthropic_models.answer(gateway, principal, request, name)
+            return json_response(found, dialect.headers([], request.request_id))
         if path == "/v1/models":
             return json_response(model_handler.list_models(gateway, principal))
-        name = path.removeprefix("/v1/models/")
         return json_response(model_handler.get_model(gateway, principal, name))
     routes = RESOURCES.get(path.removeprefix("/v1/").partition("/")[0])
     if routes is not None:
         return await _resource(gateway, request, path, routes)
     raise UnknownPath(f"Unknown request URL: {request.scope['method']} {path[:200]}.")
+
+
+async def _count(
+    gateway: Gateway, request: Request, path: str, prepare: counting.Prepare, dialect: Dialect
+) -> Response:
+    _check_method(request, "POST")
+    principal = await _caller(gateway, request, dialect)
+    check_scope(principal, path)
+    raw = await request.json_body()
+    if gateway.is_draining:
+        raise NoReplica("This server is at its capacity. Try again shortly.")
+    content, headers = await counting.counted(
+        gateway, principal, prepare, path, request.request_id, raw
+    )
+    return json_response(content, dialect.headers(headers, request.request_id))
 
 
 async def _resource(
@@ -371,9 +417,9 @@ def _may_read_metrics(request: Request) -> bool:
     return ipaddress.ip_address(client[0]).is_loopback
 
 
-def _error_response(error: ApiError) -> Response:
+def _error_response(error: ApiError, request: Request, dialect: Dialect) -> Response:
     metrics.REFUSED.labels(error.code or error.kind).inc()
-    return Response(error.status, [JSON, *error.headers], error.body())
+    return dialect.error(error, request.request_id)
 
 
 async def _send_head(

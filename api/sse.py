@@ -6,9 +6,12 @@ from collections.abc import Callable
 
 import msgspec
 
+from inference.stream_log import Event
+
 _to_json = msgspec.json.Encoder().encode
 
 DONE = b"data: [DONE]\n\n"
+KEEP_ALIVE = b": keep-alive\n\n"
 
 
 def frame(data: bytes) -> bytes:
@@ -16,9 +19,34 @@ def frame(data: bytes) -> bytes:
     return b"data: " + data + b"\n\n"
 
 
-def text_writer(write: Callable[[bytes], bool], chunk: bytes, mark: bytes) -> Callable[[str], bool]:
+_TYPE = b'{"type":"'
+
+
+def event_frame(data: bytes) -> bytes:
+    """A frame whose ``event`` is the object's ``type``, with which it begins."""
+    begin = len(_TYPE)
+    assert data.startswith(_TYPE)
+    return b"event: %b\ndata: %b\n\n" % (data[begin : data.index(b'"', begin)], data)
+
+
+def unnumbered(_number: int, event: Event) -> bytes:
+    content = frame(event.data)
+    return b"event: %b\n%b" % (event.name.encode(), content) if event.name else content
+
+
+def numbered(number: int, event: Event) -> bytes:
+    """With the id by which the stream can be resumed after it (``Last-Event-ID``)."""
+    return b"id: %d\n%b" % (number, unnumbered(number, event))
+
+
+def text_writer(
+    write: Callable[[bytes], bool],
+    chunk: bytes,
+    mark: bytes,
+    framed: Callable[[bytes], bytes] = frame,
+) -> Callable[[str], bool]:
     """Writes texts as frames that are ``chunk`` with the text, as JSON, in place of ``mark``."""
-    before, after = frame(chunk).split(mark)
+    before, after = framed(chunk).split(mark)
 
     def write_text(text: str) -> bool:
         return write(before + _to_json(text) + after)

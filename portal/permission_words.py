@@ -46,9 +46,11 @@ PERMISSIONS: dict[str, tuple[Word, ...]] = {
 }
 
 SCOPES: tuple[Word, ...] = (
-    Word("inference.chat", "Chat", "Chat completions."),
+    Word("inference.chat", "Chat", "Chat completions and messages."),
     Word("inference.completions", "Completions", "Text completions."),
     Word("inference.embeddings", "Embeddings", ""),
+    Word("inference.rerank", "Rerank", "Rerank documents and score texts."),
+    Word("inference.tokenize", "Tokenize", "Count and translate tokens."),
     Word("models.read", "List models", ""),
     Word("files.read", "Read files", "Lists and contents of a project's files."),
     Word("files.write", "Write files", "Upload and delete them."),

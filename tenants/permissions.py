@@ -62,6 +62,8 @@ KEY_SCOPES = frozenset(
         "inference.chat",
         "inference.completions",
         "inference.embeddings",
+        "inference.rerank",
+        "inference.tokenize",
         "files.read",
         "files.write",
         "batches.read",

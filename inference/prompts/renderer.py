@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from inference.errors import ContextLengthExceeded, InvalidRequest
 from inference.prompts.cache import TokenCache
@@ -20,6 +21,15 @@ from inference.prompts.tokens import Tokens
 THREAD_CHARS = 2_000
 # Two, so that a few huge prompts cannot take every core from the event loop.
 _threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="tokenize")
+
+T = TypeVar("T")
+
+
+async def _off_loop(size: int, work: Callable[[], T]) -> T:
+    """In a thread where it would take the event loop's time."""
+    if size <= THREAD_CHARS:
+        return work()
+    return await asyncio.get_running_loop().run_in_executor(_threads, work)
 
 
 class PromptRenderer:
@@ -81,6 +91,14 @@ class PromptRenderer:
     def token_text(self, token_id: int) -> str:
         """One token as text; part of a character shows as U+FFFD."""
         return self._tokens.decode([token_id], False)
+
+    async def decode_text(self, ids: Sequence[int]) -> str:
+        """All of the text, special tokens too."""
+        return await _off_loop(len(ids), partial(self._tokens.decode, ids, False))
+
+    async def token_names(self, ids: Sequence[int]) -> list[str | None]:
+        """As the vocabulary has them, not as text: ``Ġcat``."""
+        return await _off_loop(len(ids), partial(self._tokens.names, ids))
 
     def check_length(self, text: str, limit_tokens: int, *, param: str) -> None:
         """Refuse a text that cannot fit, before anything is spent on tokenizing it."""

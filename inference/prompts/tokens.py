@@ -71,6 +71,10 @@ class Tokens:
     def decode(self, ids: Sequence[int], skip_special_tokens: bool) -> str:
         return self._tokenizer.decode(ids, skip_special_tokens=skip_special_tokens)
 
+    def names(self, ids: Sequence[int]) -> list[str | None]:
+        """What the vocabulary calls each: of a byte-level one not the text that it stands for."""
+        return [self._tokenizer.id_to_token(token_id) for token_id in ids]
+
     def _encode_piece(self, piece: str, scope: int) -> Sequence[int]:
         key = (scope, piece)
         ids = self.cache.get(key)

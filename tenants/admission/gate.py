@@ -192,11 +192,11 @@ class Admission:
         return bool(await (settled if patience is None else patience.bound(settled)))
 
     def _release_later(self, request_id: str) -> None:
-        task = asyncio.create_task(self._release(request_id))
+        task = asyncio.create_task(self.release(request_id))
         self._releasing.add(task)
         task.add_done_callback(self._releasing.discard)
 
-    async def _release(self, request_id: str) -> None:
+    async def release(self, request_id: str) -> None:
         try:
             await self.settle(request_id, used_tokens=0, cost_micros=0, report=b"")
         except UNREACHABLE as error:  # then it expires, and the reconciler ends it
