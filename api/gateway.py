@@ -6,6 +6,7 @@ import asyncio
 import logging
 import secrets
 import time
+from typing import TYPE_CHECKING
 
 from django.conf import settings
 
@@ -18,10 +19,14 @@ from inference.registry import Registry
 from inference.response_cache import ResponseCache
 from inference.semantic_cache import SemanticCache
 from inference.settlement import Settlement
+from inference.stream_log import StreamLogs
 from tenants.admission import Admission
 from tenants.authentication import Authenticator
 from tenants.garbage import keep_what_is_here
 from tenants.redis_link import RedisLink
+
+if TYPE_CHECKING:
+    from api.kept.producer import Producer
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +41,8 @@ class Gateway:
         self.is_ready = False
         self.is_draining = False
         self.requests = 0
+        # By their logs: answers that are being made here, whether or not somebody reads.
+        self.producers: dict[str, Producer] = {}
 
     async def start(self) -> None:
         self.link = RedisLink(
@@ -50,6 +57,7 @@ class Gateway:
         )
         self.settlement = Settlement(self.admission, self.name, self.pricebook)
         self.cache = ResponseCache(self.link)
+        self.logs = StreamLogs(self.link)
         self.dispatcher = Dispatcher(settings.REDIS_URL, self.name)
         self.dispatcher.fleet.region_of = self._region_of
         self.dispatcher.on_redis_lost = self.settlement.deliver_again
@@ -66,6 +74,7 @@ class Gateway:
             asyncio.create_task(self.output_estimate.run()),
             asyncio.create_task(self.settlement.run()),
             asyncio.create_task(self.cache_analysis.run()),
+            asyncio.create_task(self.logs.run()),
         ]
         self.is_ready = True
         log.info("gateway.started", extra={"gateway": self.name})
@@ -76,6 +85,7 @@ class Gateway:
         deadline = time.monotonic() + DRAIN_TIMEOUT_S
         while self.requests and time.monotonic() < deadline:
             await asyncio.sleep(0.05)
+        await self._stop_producers()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -83,6 +93,13 @@ class Gateway:
         await self.dispatcher.stop()
         await self.link.aclose()
         log.info("gateway.stopped", extra={"gateway": self.name})
+
+    async def _stop_producers(self) -> None:
+        """Their logs say that they ended, and their readers may go elsewhere."""
+        tasks = [producer.task for producer in self.producers.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def _region_of(self, deployment: int) -> str:
         for entry in self.registry.snapshot.models.values():

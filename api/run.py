@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from types import TracebackType
+from typing import Protocol
 
 import msgspec
 from django.conf import settings
@@ -46,11 +47,20 @@ class Part:
     output: Output
 
 
+class Bill(Protocol):
+    """Who may say that a run is not to be billed, just before it is settled."""
+
+    log_id: str
+
+    async def judge(self, report: UsageReport) -> UsageReport: ...
+
+
 class Run:
     """``async with Run(gateway, plan) as run``, then iterate ``run.parts()``."""
 
-    def __init__(self, gateway: Gateway, plan: Plan):
+    def __init__(self, gateway: Gateway, plan: Plan, bill: Bill | None = None):
         self.plan = plan
+        self._bill = bill
         self._gateway = gateway
         self._sequences: list[Sequence] = []
         self._screens: list[AnswerScreen] = []
@@ -91,6 +101,7 @@ class Run:
             plan.endpoint,
             self.admitted_at,
             plan.tier,
+            "" if self._bill is None else self._bill.log_id,
         )
         hold = await gateway.admission.admit(
             principal,
@@ -296,6 +307,8 @@ class Run:
         ]
         if plan.stands_in_for:
             headers.append((b"x-sluice-model-fallback", plan.stands_in_for.encode()))
+        if plan.controls.is_resumable:  # asked for, and could not be had
+            headers.append((b"x-sluice-resumable", b"false"))
         if plan.is_explained:
             headers += self._explanation()
         if settings.ENGINE == "simulated":
@@ -346,6 +359,8 @@ class Run:
         self._observe()
         self._learn()
         report = self._report()
+        if self._bill is not None:
+            report = await self._bill.judge(report)
         if self._gateway.cache_analysis.is_on:
             self._note(report)
         try:

@@ -12,6 +12,7 @@ from django.conf import settings
 from billing.pricebook import Pricebook
 from billing.usage import UsageReport, encode_report
 from inference import wire
+from inference.stream_log import forsake
 from inference.streams import read_all
 from tenants.admission import Admission, ExpiredHold
 from tenants.redis_link import RedisLink
@@ -39,6 +40,8 @@ class HoldNote(msgspec.Struct, frozen=True, array_like=True):
     endpoint: str
     admitted_at: float
     tier: str = "standard"
+    # Of a request with an Idempotency-Key: it is billed if its answer was committed there.
+    log: str = ""
 
 
 encode_note = msgspec.msgpack.Encoder().encode
@@ -68,7 +71,7 @@ async def _reconcile(pricebook: Pricebook) -> int:
             return 0
         used = await _worker_usage(link)
         for hold in left:
-            await _settle(admission, pricebook, hold, used.get(hold.request_id, []))
+            await _settle(link, admission, pricebook, hold, used.get(hold.request_id, []))
         return len(left)
     finally:
         await link.aclose()
@@ -127,7 +130,11 @@ def _furthest(notes: list[wire.WorkerUsage]) -> list[wire.WorkerUsage]:
 
 
 async def _settle(
-    admission: Admission, pricebook: Pricebook, hold: ExpiredHold, used: list[wire.WorkerUsage]
+    link: RedisLink,
+    admission: Admission,
+    pricebook: Pricebook,
+    hold: ExpiredHold,
+    used: list[wire.WorkerUsage],
 ) -> None:
     """Bill what the worker noted; nothing when no worker saw the request end."""
     note = _note_of(hold)
@@ -138,6 +145,9 @@ async def _settle(
         # A line is billed with its result or not at all (inference.batches.commit).
         await admission.settle(hold.request_id, used_tokens=0, cost_micros=0, report=b"")
         return
+    if note.log and not await forsake(link, note.log):
+        # Nobody has its answer, and whoever asks again with its key pays.
+        used = []
     report = _report(hold.request_id, note, used)
     tokens = report.prompt_tokens + report.completion_tokens
     await admission.settle(

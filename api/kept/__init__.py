@@ -1,0 +1,1 @@
+"""Answers that outlive their request: resumable streams, and ``Idempotency-Key``."""

@@ -1,0 +1,152 @@
+"""What a client gets of a kept answer: live, again, or from where it broke off."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+from api import sse
+from api.controls import Controls
+from api.errors import ApiError
+from api.gateway import Gateway
+from api.http import EVENT_STREAM, JSON, Request, Response, json_response
+from api.kept import claims
+from api.kept.claims import ClaimedBill
+from api.kept.producer import KEEP_ALIVE_S, Begin, Numbered, Producer
+from inference import metrics, stream_log
+from inference.stream_log import LogUnavailable, Meta
+from tenants.principal import Principal
+
+RESUMABLE = (b"x-sluice-resumable", b"true")
+REPLAYED = (b"idempotent-replayed", b"true")
+
+LOST = ApiError(
+    503,
+    "The server that made this answer is gone; ask again.",
+    "server_error",
+    None,
+    "stream_lost",
+)
+FULL = ApiError(
+    400,
+    "This stream was too large to be kept; it cannot be resumed.",
+    "invalid_request_error",
+    None,
+    "stream_too_large",
+)
+
+
+async def answer(
+    gateway: Gateway,
+    principal: Principal,
+    request: Request,
+    body: bytes,
+    controls: Controls,
+    begin: Begin,
+) -> Response | None:
+    """The response, or None if the request asked for resumability only and cannot have it."""
+    path = request.scope["path"]
+    if controls.idempotency_key is None:
+        return await _resumable(gateway, principal, request, path, begin)
+    fingerprint = claims.fingerprint_of(request.scope["method"], path, body)
+    claim, writer = await claims.claim(
+        gateway.logs, principal, controls.idempotency_key, fingerprint, request.request_id, path
+    )
+    if writer is None:
+        return await _again(gateway, claim.log_id, controls)
+    bill = ClaimedBill(writer, is_paid=claim.is_paid)
+    return await _live(Producer(gateway, writer, begin, bill), controls)
+
+
+async def _resumable(
+    gateway: Gateway, principal: Principal, request: Request, path: str, begin: Begin
+) -> Response | None:
+    try:
+        meta = claims.meta_of(principal, path)
+        writer = await gateway.logs.begin(request.request_id, meta)
+    except LogUnavailable:
+        return None
+    if writer is None:
+        return None
+    return await _live(Producer(gateway, writer, begin), Controls(is_resumable=True))
+
+
+async def _live(producer: Producer, controls: Controls) -> Response:
+    """What the producer makes, as it comes. Its head waits for its first event."""
+    reading_while_this_runs(producer)
+    await producer.begun()
+    if not producer.is_stream:
+        await producer.ended()
+    if producer.failure is not None and not producer.is_stream:
+        metrics.REFUSED.labels(producer.failure.code or producer.failure.kind).inc()
+        headers = [JSON, *producer.failure.headers]
+        return Response(producer.status, headers, producer.failure.body())
+    headers = [*producer.headers, *([RESUMABLE] if controls.is_resumable else [])]
+    if not producer.is_stream:
+        return json_response(producer.events[-1].data, headers)
+    stream = frames(producer.read(), with_ids=controls.is_resumable)
+    return Response(200, [*EVENT_STREAM, *headers], stream=stream)
+
+
+def reading_while_this_runs(producer: Producer) -> None:
+    """The task that calls is a reader until it ends, however it ends."""
+    producer.join()
+    task = asyncio.current_task()
+    assert task is not None
+    task.add_done_callback(lambda _: producer.leave())
+
+
+async def _again(gateway: Gateway, log_id: str, controls: Controls) -> Response:
+    """The answer that was given before, from its log."""
+    meta = await gateway.logs.meta(log_id)
+    if meta is None:  # it expired between the claim and now
+        raise LogUnavailable("The answer has just been forgotten. Try again.")
+    if meta.is_stream:
+        stream = frames(stored(gateway, log_id, 0), with_ids=controls.is_resumable)
+        return Response(200, [*EVENT_STREAM, REPLAYED], stream=stream)
+    _, events = await gateway.logs.read(log_id, 0, marks=False)
+    if not events:
+        raise LogUnavailable("The answer has just been forgotten. Try again.")
+    return Response(meta.status, [JSON, REPLAYED], events[-1][1].data)
+
+
+def resume(gateway: Gateway, log_id: str, after: int) -> AsyncIterator[Numbered]:
+    """Events after number ``after``, wherever they are made; an empty list now and then. The
+    last of a log that does not end as it should is an error."""
+    producer = gateway.producers.get(log_id)
+    if producer is None:
+        return stored(gateway, log_id, after)
+    reading_while_this_runs(producer)
+    return producer.read(after)
+
+
+async def stored(gateway: Gateway, log_id: str, after: int) -> AsyncIterator[Numbered]:
+    """The same from the log alone."""
+    quiet_s = 0.0
+    async for state, events in gateway.logs.follow(log_id, after):
+        if state in _BROKEN:
+            yield [(after + 1, stream_log.Event(_BROKEN[state].body()))]
+        elif events:
+            after, quiet_s = events[-1][0], 0.0
+            yield events
+        elif state == stream_log.OPEN:
+            quiet_s += stream_log.POLL_S
+            if quiet_s >= KEEP_ALIVE_S:
+                quiet_s = 0.0
+                yield []
+
+
+_BROKEN = {stream_log.LOST: LOST, stream_log.GONE: LOST, stream_log.FULL: FULL}
+
+
+async def frames(events: AsyncIterator[Numbered], *, with_ids: bool) -> AsyncIterator[bytes]:
+    """Server-sent events, with a comment where nothing comes, and the end."""
+    write: Callable[[int, stream_log.Event], bytes] = sse.numbered if with_ids else sse.unnumbered
+    async for some in events:
+        yield b"".join([write(number, event) for number, event in some]) or sse.KEEP_ALIVE
+    yield sse.DONE
+
+
+def may_read(principal: Principal, meta: Meta) -> bool:
+    """A project's streams are the project's, as its files are."""
+    return (meta.organization, meta.project) == (principal.organization, principal.project)
