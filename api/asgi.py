@@ -14,6 +14,7 @@ import ipaddress
 import logging
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Protocol
 
 from django.conf import settings
@@ -41,11 +42,13 @@ from api.http import (
     json_response,
     wire_of,
 )
+from api.kept import answers
 from api.messages import handler as message_handler
 from api.models import anthropic as anthropic_models
 from api.models import handler as model_handler
 from api.plan import Plan
 from api.run import Run
+from api.streams import handler as stream_handler
 from api.tokenize import handler as token_handler
 from inference import metrics
 from inference.errors import InferenceError, NoReplica
@@ -179,6 +182,10 @@ async def _answer(gateway: Gateway, request: Request, path: str, send: Send) -> 
     except Exception:
         log.exception("request.failed", extra={"request_id": request.request_id, "path": path})
         response = _error_response(INTERNAL, request, dialect)
+    return await _send_response(request, response, send)
+
+
+async def _send_response(request: Request, response: Response, send: Send) -> int:
     if response.stream is not None:
         return await _send_stream(request, response, send)
     await _send_whole(request, response, send)
@@ -205,6 +212,10 @@ async def _infer(
     if gateway.is_draining or gateway.requests > settings.MAX_IN_FLIGHT:
         raise NoReplica("This server is at its capacity. Try again shortly.")
     controls = controls_of(request.scope["headers"])
+    if controls.is_kept:
+        status = await _keep(gateway, request, principal, body, controls, prepare, send, dialect)
+        if status:
+            return status
     call = await prepare(gateway, principal, body, request.request_id, request.started_at, controls)
     current = asyncio.current_task()
     assert current is not None
@@ -222,6 +233,28 @@ async def _infer(
     finally:
         if watcher is not None:
             watcher.cancel()
+
+
+async def _keep(
+    gateway: Gateway,
+    request: Request,
+    principal: Principal,
+    body: bytes,
+    controls: Controls,
+    prepare: Prepare,
+    send: Send,
+    dialect: Dialect,
+) -> int:
+    """Answer with what outlives this request; 0, and nothing is sent, if it cannot be kept."""
+    inner = replace(controls, is_resumable=False)
+
+    async def begin() -> Call:
+        return await prepare(
+            gateway, principal, body, request.request_id, request.started_at, inner
+        )
+
+    response = await answers.answer(gateway, principal, request, body, controls, begin, dialect)
+    return 0 if response is None else await _send_response(request, response, send)
 
 
 def _watch(request: Request, handler: asyncio.Task[None]) -> _Watcher | None:
@@ -336,10 +369,19 @@ async def _plain(gateway: Gateway, request: Request, path: str, dialect: Dialect
         if path == "/v1/models":
             return json_response(model_handler.list_models(gateway, principal))
         return json_response(model_handler.get_model(gateway, principal, name))
+    if path.startswith("/v1/streams/"):
+        return await _kept_stream(gateway, request, path.removeprefix("/v1/streams/"))
     routes = RESOURCES.get(path.removeprefix("/v1/").partition("/")[0])
     if routes is not None:
         return await _resource(gateway, request, path, routes)
     raise UnknownPath(f"Unknown request URL: {request.scope['method']} {path[:200]}.")
+
+
+async def _kept_stream(gateway: Gateway, request: Request, log_id: str) -> Response:
+    if request.scope["method"] not in ("GET", "POST"):
+        raise MethodNotAllowed("Use GET or POST for /v1/streams/{request_id}.")
+    principal = await _caller(gateway, request)
+    return await stream_handler.read(gateway, principal, request, log_id, check_scope)
 
 
 async def _count(

@@ -6,8 +6,6 @@ from collections.abc import Callable
 
 import msgspec
 
-from inference.stream_log import Event
-
 _to_json = msgspec.json.Encoder().encode
 
 DONE = b"data: [DONE]\n\n"
@@ -27,16 +25,6 @@ def event_frame(data: bytes) -> bytes:
     begin = len(_TYPE)
     assert data.startswith(_TYPE)
     return b"event: %b\ndata: %b\n\n" % (data[begin : data.index(b'"', begin)], data)
-
-
-def unnumbered(_number: int, event: Event) -> bytes:
-    content = frame(event.data)
-    return b"event: %b\n%b" % (event.name.encode(), content) if event.name else content
-
-
-def numbered(number: int, event: Event) -> bytes:
-    """With the id by which the stream can be resumed after it (``Last-Event-ID``)."""
-    return b"id: %d\n%b" % (number, unnumbered(number, event))
 
 
 def text_writer(

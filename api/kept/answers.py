@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 
 from api import sse
 from api.controls import Controls
+from api.dialect import OPENAI, Dialect, dialect_of
 from api.errors import ApiError
 from api.gateway import Gateway
 from api.http import EVENT_STREAM, JSON, Request, Response, json_response
 from api.kept import claims
 from api.kept.claims import ClaimedBill
 from api.kept.producer import KEEP_ALIVE_S, Begin, Numbered, Producer
-from inference import metrics, stream_log
+from inference import stream_log
 from inference.stream_log import LogUnavailable, Meta
 from tenants.principal import Principal
 
@@ -43,48 +44,51 @@ async def answer(
     body: bytes,
     controls: Controls,
     begin: Begin,
+    dialect: Dialect = OPENAI,
 ) -> Response | None:
     """The response, or None if the request asked for resumability only and cannot have it."""
     path = request.scope["path"]
     if controls.idempotency_key is None:
-        return await _resumable(gateway, principal, request, path, begin)
+        return await _resumable(gateway, principal, request, begin, dialect)
     fingerprint = claims.fingerprint_of(request.scope["method"], path, body)
     claim, writer = await claims.claim(
         gateway.logs, principal, controls.idempotency_key, fingerprint, request.request_id, path
     )
     if writer is None:
-        return await _again(gateway, claim.log_id, controls)
+        return await _again(gateway, request, claim.log_id, controls, dialect)
     bill = ClaimedBill(writer, is_paid=claim.is_paid)
-    return await _live(Producer(gateway, writer, begin, bill), controls)
+    return await _live(Producer(gateway, writer, begin, bill, dialect), request, controls)
 
 
 async def _resumable(
-    gateway: Gateway, principal: Principal, request: Request, path: str, begin: Begin
+    gateway: Gateway, principal: Principal, request: Request, begin: Begin, dialect: Dialect
 ) -> Response | None:
     try:
-        meta = claims.meta_of(principal, path)
+        meta = claims.meta_of(principal, request.scope["path"])
         writer = await gateway.logs.begin(request.request_id, meta)
     except LogUnavailable:
         return None
     if writer is None:
         return None
-    return await _live(Producer(gateway, writer, begin), Controls(is_resumable=True))
+    producer = Producer(gateway, writer, begin, dialect=dialect)
+    return await _live(producer, request, Controls(is_resumable=True))
 
 
-async def _live(producer: Producer, controls: Controls) -> Response:
+async def _live(producer: Producer, request: Request, controls: Controls) -> Response:
     """What the producer makes, as it comes. Its head waits for its first event."""
     reading_while_this_runs(producer)
     await producer.begun()
     if not producer.is_stream:
         await producer.ended()
     if producer.failure is not None and not producer.is_stream:
-        metrics.REFUSED.labels(producer.failure.code or producer.failure.kind).inc()
-        headers = [JSON, *producer.failure.headers]
-        return Response(producer.status, headers, producer.failure.body())
-    headers = [*producer.headers, *([RESUMABLE] if controls.is_resumable else [])]
+        return producer.failure
+    dialect = producer.dialect
+    headers = dialect.headers(producer.headers, request.request_id)
+    if controls.is_resumable:
+        headers = [*headers, RESUMABLE]
     if not producer.is_stream:
         return json_response(producer.events[-1].data, headers)
-    stream = frames(producer.read(), with_ids=controls.is_resumable)
+    stream = frames(producer.read(), dialect, with_ids=controls.is_resumable)
     return Response(200, [*EVENT_STREAM, *headers], stream=stream)
 
 
@@ -96,36 +100,47 @@ def reading_while_this_runs(producer: Producer) -> None:
     task.add_done_callback(lambda _: producer.leave())
 
 
-async def _again(gateway: Gateway, log_id: str, controls: Controls) -> Response:
+async def _again(
+    gateway: Gateway, request: Request, log_id: str, controls: Controls, dialect: Dialect
+) -> Response:
     """The answer that was given before, from its log."""
     meta = await gateway.logs.meta(log_id)
     if meta is None:  # it expired between the claim and now
         raise LogUnavailable("The answer has just been forgotten. Try again.")
+    headers = dialect.headers([REPLAYED], request.request_id)
     if meta.is_stream:
-        stream = frames(stored(gateway, log_id, 0), with_ids=controls.is_resumable)
-        return Response(200, [*EVENT_STREAM, REPLAYED], stream=stream)
-    _, events = await gateway.logs.read(log_id, 0, marks=False)
-    if not events:
+        events = stored(gateway, log_id, 0, dialect)
+        stream = frames(events, dialect, with_ids=controls.is_resumable)
+        return Response(200, [*EVENT_STREAM, *headers], stream=stream)
+    _, kept = await gateway.logs.read(log_id, 0, marks=False)
+    if not kept:
         raise LogUnavailable("The answer has just been forgotten. Try again.")
-    return Response(meta.status, [JSON, REPLAYED], events[-1][1].data)
+    return Response(meta.status, [JSON, *headers], kept[-1][1].data)
 
 
-def resume(gateway: Gateway, log_id: str, after: int) -> AsyncIterator[Numbered]:
+def dialect_of_log(meta: Meta) -> Dialect:
+    return dialect_of({"path": meta.endpoint, "headers": []})
+
+
+def resume(gateway: Gateway, log_id: str, after: int, dialect: Dialect) -> AsyncIterator[Numbered]:
     """Events after number ``after``, wherever they are made; an empty list now and then. The
     last of a log that does not end as it should is an error."""
     producer = gateway.producers.get(log_id)
     if producer is None:
-        return stored(gateway, log_id, after)
+        return stored(gateway, log_id, after, dialect)
     reading_while_this_runs(producer)
     return producer.read(after)
 
 
-async def stored(gateway: Gateway, log_id: str, after: int) -> AsyncIterator[Numbered]:
+async def stored(
+    gateway: Gateway, log_id: str, after: int, dialect: Dialect
+) -> AsyncIterator[Numbered]:
     """The same from the log alone."""
     quiet_s = 0.0
     async for state, events in gateway.logs.follow(log_id, after):
         if state in _BROKEN:
-            yield [(after + 1, stream_log.Event(_BROKEN[state].body()))]
+            content = dialect.error(_BROKEN[state], log_id).body
+            yield [(after + 1, stream_log.Event(content))]
         elif events:
             after, quiet_s = events[-1][0], 0.0
             yield events
@@ -139,12 +154,19 @@ async def stored(gateway: Gateway, log_id: str, after: int) -> AsyncIterator[Num
 _BROKEN = {stream_log.LOST: LOST, stream_log.GONE: LOST, stream_log.FULL: FULL}
 
 
-async def frames(events: AsyncIterator[Numbered], *, with_ids: bool) -> AsyncIterator[bytes]:
-    """Server-sent events, with a comment where nothing comes, and the end."""
-    write: Callable[[int, stream_log.Event], bytes] = sse.numbered if with_ids else sse.unnumbered
+async def frames(
+    events: AsyncIterator[Numbered], dialect: Dialect, *, with_ids: bool
+) -> AsyncIterator[bytes]:
+    """Server-sent events, with a comment where nothing comes, and the end. Ids are for
+    ``Last-Event-ID``."""
+    frame = dialect.frame
     async for some in events:
-        yield b"".join([write(number, event) for number, event in some]) or sse.KEEP_ALIVE
-    yield sse.DONE
+        if with_ids:
+            parts = [b"id: %d\n%b" % (number, frame(event.data)) for number, event in some]
+        else:
+            parts = [frame(event.data) for _, event in some]
+        yield b"".join(parts) or sse.KEEP_ALIVE
+    yield dialect.end
 
 
 def may_read(principal: Principal, meta: Meta) -> bool:

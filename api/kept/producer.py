@@ -13,12 +13,13 @@ from typing import Any
 
 from django.conf import settings
 
+from api.dialect import OPENAI, Dialect
 from api.errors import INTERNAL, ApiError, api_error
 from api.gateway import Gateway
-from api.http import Headers
+from api.http import Headers, Response
 from api.kept.claims import ClaimedBill, is_final
 from api.run import Run
-from inference import stream_log
+from inference import metrics, stream_log
 from inference.errors import InferenceError
 from inference.stream_log import Event, StreamLogs, Writer
 from tenants.errors import TenantError
@@ -51,17 +52,19 @@ class Producer:
         writer: Writer,
         begin: Begin,
         bill: ClaimedBill | None = None,
+        dialect: Dialect = OPENAI,
     ):
         self._gateway = gateway
         self._logs: StreamLogs = gateway.logs
         self._writer = writer
         self._begin = begin
         self._bill = bill
+        self.dialect = dialect
         self.log_id = writer.log_id
         self.meta = writer.meta
         self.events: list[Event] = []
         self.headers: Headers = []
-        self.failure: ApiError | None = None  # what ended it, before or in its stream
+        self.failure: Response | None = None  # what ended it, before or in its stream
         self.status = 200
         self.is_stream = True
         self.is_done = False
@@ -120,10 +123,11 @@ class Producer:
         self._tell()
 
     def _fail(self, failure: ApiError) -> str:
-        self.failure = failure
+        self.failure = self.dialect.error(failure, self.log_id)
         if not self.events:
-            self.status, self.is_stream = failure.status, False
-        self._add([Event(failure.body())])
+            self.status, self.is_stream = self.failure.status, False
+            metrics.REFUSED.labels(failure.code or failure.kind).inc()
+        self._add([Event(self.failure.body)])
         return stream_log.DONE if is_final(failure.status) else stream_log.FAILED
 
     def _tell(self) -> None:

@@ -13,7 +13,7 @@ from api.http import EVENT_STREAM, Request, Response
 from api.kept import answers
 from api.resources import query_of
 from inference.errors import InferenceError, InvalidRequest, NoReplica
-from inference.stream_log import MOST_EVENTS
+from inference.stream_log import MOST_EVENTS, Meta
 from tenants.principal import Principal
 
 _LOG_ID = re.compile(r"[0-9a-f]{24}")
@@ -43,25 +43,28 @@ async def read(
 ) -> Response:
     """The events after the one that the caller heard last; live if it still runs."""
     after = _position(request)
-    await check_access(gateway, principal, log_id, check_scope)
+    meta = await access_log(gateway, principal, log_id, check_scope)
     # Who reads from a log elsewhere asks Redis ten times a second.
     if gateway.is_draining or gateway.requests > settings.MAX_IN_FLIGHT:
         raise NoReplica("This server is at its capacity. Try again shortly.")
-    stream = answers.frames(answers.resume(gateway, log_id, after), with_ids=True)
+    dialect = answers.dialect_of_log(meta)
+    events = answers.resume(gateway, log_id, after, dialect)
+    stream = answers.frames(events, dialect, with_ids=True)
     return Response(200, [*EVENT_STREAM, answers.RESUMABLE], stream=stream)
 
 
-async def check_access(
+async def access_log(
     gateway: Gateway,
     principal: Principal,
     log_id: str,
     check_scope: Callable[[Principal, str], None],
-) -> None:
+) -> Meta:
     """Raises StreamNotFound, also for another project's, and AccessDenied."""
     meta = await gateway.logs.meta(log_id) if _LOG_ID.fullmatch(log_id) else None
     if meta is None or not answers.may_read(principal, meta):
         raise not_found(log_id)
     check_scope(principal, meta.endpoint)
+    return meta
 
 
 def _position(request: Request) -> int:

@@ -68,7 +68,7 @@ def test_a_reader_hears_live_events_and_is_seen_by_the_writer(valkey: Redis) -> 
         assert not await logs.has_reader("a")
         reading = asyncio.create_task(texts(logs, "a"))
         for number in range(20):
-            writer.append(Event(b"%d" % number, "named"))
+            writer.append(Event(b"%d" % number))
             await asyncio.sleep(0.02)
         assert await logs.has_reader("a")
         await writer.end()
