@@ -208,10 +208,7 @@ class LogUnavailable(InferenceError):
 
 
 class Event(msgspec.Struct, frozen=True, array_like=True):
-    """``data`` is JSON; ``name`` the SSE event's, empty for OpenAI's chunks."""
-
-    data: bytes
-    name: str = ""
+    data: bytes  # a JSON object: whoever sends it knows by the log's endpoint how to frame it
 
 
 _encode_events = msgspec.msgpack.Encoder().encode
