@@ -94,7 +94,7 @@ def test_an_error_of_the_request_is_remembered(simulated: Platform) -> None:
 def test_another_key_of_the_organization_may_choose_the_same_text(simulated: Platform) -> None:
     key = new_key()
     mine = post(simulated, body_of("Whose?"), key)
-    other = {"Authorization": f"Bearer {simulated.other_key()}"}
+    other = {"Authorization": f"Bearer {simulated.other_key}"}
     theirs = post(simulated, body_of("Whose?"), key, **other)
     assert mine.status_code == theirs.status_code == 200
     assert mine.json()["id"] != theirs.json()["id"]
