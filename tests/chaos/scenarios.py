@@ -252,9 +252,9 @@ async def mixture(trial: Trial, size: Size) -> None:
                 await trial.pause(0.5, 2.0)
                 await _when_possible(trial, fault)
             if size.kills_gateways:
-                # Not at once: a Redis that lost its data and the gateway that remembers what
-                # was in it, both within a second, are more than usage survives.
-                await trial.pause(4.0, 5.0)
+                # Not at once: what Redis lost, or could not be told, is in its gateways'
+                # memory until they have delivered it (docs/chaos.md).
+                await trial.pause(6.0, 8.0)
                 await _kill_gateway(trial)
         ended_at = time.time()
         await trial.ground.all_ready()

@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from urllib.parse import urlsplit, urlunsplit
 
+BARRED_S = 0.3
+
 
 def _nobody(port: int) -> bool:
     return False
@@ -67,7 +69,10 @@ class Proxy:
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task, port = asyncio.current_task(), writer.get_extra_info("peername")[1]
         assert task is not None
-        if self._is_barred(port):
+        is_barred = self._is_barred
+        if is_barred is not _nobody and await asyncio.to_thread(is_barred, port):
+            # Not at once: who is barred tries ten times a second, and each look costs.
+            await asyncio.sleep(BARRED_S)
             writer.transport.abort()
             return
         self._tasks[task] = port
