@@ -48,6 +48,7 @@ from api.models import anthropic as anthropic_models
 from api.models import handler as model_handler
 from api.plan import Plan
 from api.run import Run
+from api.scoring import handler as scoring_handler
 from api.streams import handler as stream_handler
 from api.tokenize import handler as token_handler
 from inference import metrics
@@ -94,6 +95,11 @@ ENDPOINTS: dict[str, Prepare] = {
     "/v1/completions": completion_handler.prepare,
     "/v1/embeddings": embedding_handler.prepare,
     "/v1/messages": message_handler.prepare,
+    "/v1/rerank": scoring_handler.prepare_rerank,
+    "/rerank": scoring_handler.prepare_rerank,
+    "/v2/rerank": scoring_handler.prepare_second_rerank,
+    "/v1/score": scoring_handler.prepare_score,
+    "/score": scoring_handler.prepare_score,
 }
 # Those that no engine works for; vLLM's server has them without ``/v1``.
 COUNTERS: dict[str, counting.Prepare] = {
@@ -112,13 +118,16 @@ SCOPES = {
     "/v1/embeddings": "inference.embeddings",
     "/v1/messages": "inference.chat",
     "/v1/messages/count_tokens": "inference.chat",
+    **dict.fromkeys(
+        ("/v1/rerank", "/rerank", "/v2/rerank", "/v1/score", "/score"), "inference.rerank"
+    ),
     "/v1/tokenize": "inference.tokenize",
     "/tokenize": "inference.tokenize",
     "/v1/detokenize": "inference.tokenize",
     "/detokenize": "inference.tokenize",
     "/v1/models": "models.read",
 }
-# Paths of vLLM's server that its clients ask for.
+# Paths of vLLM's server, and Cohere's, that their clients ask for.
 BARE_PATHS = frozenset(path for path in SCOPES if not path.startswith("/v1/"))
 # By the path's first part; each route has a scope of its own.
 RESOURCES: dict[str, list[resources.Route]] = {

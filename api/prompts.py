@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from inference.errors import ContextLengthExceeded, InvalidRequest
 from inference.registry import Served
+
+# Of a text that is cut anyway: more than any body holds.
+MOST_TOKENS = 2**31
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Inputs are shortened to so many tokens, in place of being refused."""
+
+    tokens: int
+    keeps_end: bool = False
 
 
 def split_inputs(value: str | list[Any], param: str, most: int) -> list[str | list[int]]:
@@ -48,8 +60,10 @@ async def encode_inputs(
     scope: int,
     param: str,
     add_special_tokens: bool = True,
+    cut: Cut | None = None,
 ) -> list[list[int]]:
-    """Token ids of each input, checked against vocabulary and context."""
+    """Token ids of each input, checked against vocabulary and context; with ``cut`` texts
+    that are longer than it says are shortened, and ids too."""
     renderer, most = served.renderer, served.max_context_tokens
     encoded = []
     for index, item in enumerate(inputs):
@@ -58,7 +72,7 @@ async def encode_inputs(
             ids = await renderer.encode_text(
                 item,
                 scope=scope,
-                limit_tokens=most,
+                limit_tokens=most if cut is None else MOST_TOKENS,
                 add_special_tokens=add_special_tokens,
                 param=name,
             )
@@ -71,6 +85,11 @@ async def encode_inputs(
                         f"(0 to {renderer.vocab_size - 1}).",
                         param=name,
                     )
+        if cut is not None and len(ids) > cut.tokens:
+            if isinstance(item, str):
+                ids = renderer.cut(ids, cut.tokens, keeps_end=cut.keeps_end)
+            else:
+                ids = ids[-cut.tokens :] if cut.keeps_end else ids[: cut.tokens]
         if len(ids) > most:
             raise ContextLengthExceeded(
                 f"This model's maximum context length is {most} tokens. However, '{name}' has "

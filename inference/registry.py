@@ -20,6 +20,7 @@ from inference.errors import ModelNotFound, StoreError
 from inference.models import Deployment, Model, ModelAlias, ModelVersion, RoutingPolicy
 from inference.prompts import PromptRenderer
 from inference.routing import Weights
+from inference.store.facts import matryoshka_dimensions
 from tenants.postgres.listening import keep_fresh
 
 log = logging.getLogger(__name__)
@@ -64,6 +65,8 @@ class Served:
     tool_parser: str = ""
     reasoning_parser: str = ""
     fingerprint: str = ""  # of weights and how they are run, as answers tell it
+    # To which sizes its embeddings may be cut; empty: to any, None: to none.
+    cut_dimensions: frozenset[int] | None = None
 
 
 def model_not_found(name: str) -> ModelNotFound:
@@ -148,6 +151,7 @@ class Registry:
     def __init__(self) -> None:
         self.snapshot = Snapshot()
         self._renderers: dict[tuple[Path, str], PromptRenderer] = {}
+        self._cut_dimensions: dict[tuple[Path, str], frozenset[int] | None] = {}
 
     async def refresh(self) -> None:
         self.snapshot = await sync_to_async(self._load, thread_sensitive=False)()
@@ -202,6 +206,7 @@ class Registry:
         renderer = self._renderers.get(key)
         if renderer is None:
             renderer = self._renderers[key] = PromptRenderer.load(folder)
+            self._cut_dimensions[key] = matryoshka_dimensions(folder)
         return Served(
             deployment=row.pk,
             name=row.name,
@@ -219,6 +224,7 @@ class Registry:
             tool_parser=version.tool_parser,
             reasoning_parser=version.reasoning_parser,
             fingerprint=_fingerprint_of(version),
+            cut_dimensions=self._cut_dimensions[key],
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 import struct
 from typing import Annotated, Any, Literal
 
@@ -14,11 +15,12 @@ from api.errors import malformed
 from api.gateway import Gateway
 from api.parameters import tier_name, tier_of
 from api.plan import Plan
-from api.prompts import encode_inputs, split_inputs
+from api.prompts import Cut, encode_inputs, split_inputs
 from api.resolve import resolve, stands_in_for
 from api.run import Run
 from inference.errors import InvalidRequest
 from inference.models import Model
+from inference.registry import Served
 from tenants.principal import Principal
 
 ENDPOINT = "embeddings"
@@ -32,6 +34,10 @@ class EmbeddingRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     dimensions: Annotated[int, Meta(ge=1)] | None = None
     user: Annotated[str, Meta(max_length=512)] | None = None
     service_tier: str | None = None
+    # vLLM's.
+    add_special_tokens: bool | None = None
+    truncate_prompt_tokens: Annotated[int, Meta(ge=-1)] | None = None
+    truncation_side: Literal["left", "right"] | None = None
 
 
 _decode = msgspec.json.Decoder(EmbeddingRequest).decode
@@ -44,6 +50,8 @@ class EmbeddingCall:
         self.plan = plan
         self._tier = {"service_tier": tier_name(plan.tier)} if body.service_tier else {}
         self._is_base64 = body.encoding_format == "base64"
+        own = plan.candidates[0].embedding_dimensions
+        self._dimensions = body.dimensions if body.dimensions != own else None
 
     async def whole(self, run: Run) -> bytes:
         """The list of embedding objects."""
@@ -69,9 +77,47 @@ class EmbeddingCall:
         )
 
     def _vector(self, raw: bytes) -> str | tuple[float, ...]:
+        if self._dimensions is not None:
+            raw = shortened(raw, self._dimensions)
         if self._is_base64:
             return base64.b64encode(raw).decode()
         return struct.unpack(f"<{len(raw) // 4}f", raw)
+
+
+def shortened(raw: bytes, dimensions: int) -> bytes:
+    """The first dimensions of an embedding, of length 1 again, as vLLM cuts it."""
+    vector = struct.unpack_from(f"<{dimensions}f", raw)
+    length = math.hypot(*vector) or 1.0
+    return struct.pack(f"<{dimensions}f", *(part / length for part in vector))
+
+
+def check_dimensions(dimensions: int | None, served: Served) -> None:
+    own, sizes = served.embedding_dimensions, served.cut_dimensions
+    if dimensions in (None, own):
+        return
+    if sizes is None:
+        raise InvalidRequest(
+            f"This model's embeddings have {own} dimensions and cannot be shortened.",
+            param="dimensions",
+        )
+    if dimensions not in (sizes or range(1, (own or 0) + 1)):
+        known = ", ".join(map(str, sorted(sizes))) or f"1 to {own}"
+        raise InvalidRequest(
+            f"This model's embeddings have {known} dimensions.", param="dimensions"
+        )
+
+
+def cut_of(tokens: int | None, side: str | None, served: Served) -> Cut | None:
+    """vLLM's ``truncate_prompt_tokens``: -1 is the model's context."""
+    if tokens is None:
+        return None
+    most = served.max_context_tokens
+    if tokens == 0 or tokens > most:
+        raise InvalidRequest(
+            f"It is -1, or 1 to {most} tokens, this model's context.",
+            param="truncate_prompt_tokens",
+        )
+    return Cut(most if tokens == -1 else tokens, keeps_end=side == "left")
 
 
 async def prepare(
@@ -92,12 +138,7 @@ async def prepare(
         gateway, body.model, Model.Kind.EMBEDDING, principal, tier, controls
     )
     served = candidates[0]
-    if body.dimensions not in (None, served.embedding_dimensions):
-        raise InvalidRequest(
-            f"This model's embeddings have {served.embedding_dimensions} dimensions and cannot "
-            "be shortened.",
-            param="dimensions",
-        )
+    check_dimensions(body.dimensions, served)
     inputs = split_inputs(body.input, "input", MOST_INPUTS)
     plan = Plan(
         request_id=request_id,
@@ -105,7 +146,14 @@ async def prepare(
         principal=principal,
         entry=entry,
         candidates=candidates,
-        prompts=await encode_inputs(inputs, served, principal.organization, "input"),
+        prompts=await encode_inputs(
+            inputs,
+            served,
+            principal.organization,
+            "input",
+            body.add_special_tokens is not False,
+            cut_of(body.truncate_prompt_tokens, body.truncation_side, served),
+        ),
         sampling=None,
         screened_text="\n".join(item for item in inputs if isinstance(item, str)),
         tier=tier,

@@ -92,6 +92,19 @@ class PromptRenderer:
         """One token as text; part of a character shows as U+FFFD."""
         return self._tokens.decode([token_id], False)
 
+    def cut(self, ids: list[int], most: int, *, keeps_end: bool = False) -> list[int]:
+        """At most ``most`` tokens of an encoded text: its special tokens, and of the rest the
+        beginning, or the end. As transformers truncates."""
+        if len(ids) <= most:
+            return ids
+        before, after = self._tokens.special_before, self._tokens.special_after
+        room = most - before - after
+        if room <= 0:
+            return ids[:most]
+        end = len(ids) - after
+        kept = ids[end - room : end] if keeps_end else ids[before : before + room]
+        return [*ids[:before], *kept, *ids[end:]]
+
     async def decode_text(self, ids: Sequence[int]) -> str:
         """All of the text, special tokens too."""
         return await _off_loop(len(ids), partial(self._tokens.decode, ids, False))

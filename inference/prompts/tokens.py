@@ -34,6 +34,7 @@ class Tokens:
         self._cuts_at_space = exactness.cuts_at_space(description)
         self._bound = exactness.get_length_bound(description)
         self.vocab_size = self._tokenizer.get_vocab_size()
+        self.special_before, self.special_after = self._find_specials()
 
     def encode(self, text: str, add_special_tokens: bool, scope: int) -> list[int]:
         """Exactly what transformers' tokenizer gives for ``text``."""
@@ -70,6 +71,14 @@ class Tokens:
 
     def decode(self, ids: Sequence[int], skip_special_tokens: bool) -> str:
         return self._tokenizer.decode(ids, skip_special_tokens=skip_special_tokens)
+
+    def _find_specials(self) -> tuple[int, int]:
+        """How many special tokens are put before and after a text."""
+        plain, whole = self._encode(" a", False), self._encode(" a", True)
+        for before in range(len(whole) - len(plain) + 1):
+            if plain and whole[before : before + len(plain)] == plain:
+                return before, len(whole) - len(plain) - before
+        return 0, 0
 
     def names(self, ids: Sequence[int]) -> list[str | None]:
         """What the vocabulary calls each: of a byte-level one not the text that it stands for."""

@@ -50,6 +50,16 @@ def read_facts(folder: Path) -> Facts:
     )
 
 
+def matryoshka_dimensions(folder: Path) -> frozenset[int] | None:
+    """To how many dimensions the model's embeddings may be cut: these, any number (empty), or
+    None if cut ones mean nothing. As vLLM reads ``config.json``."""
+    config = read_json(folder / "config.json")
+    sizes = config.get("matryoshka_dimensions")
+    if isinstance(sizes, list) and sizes:
+        return frozenset(size for size in sizes if isinstance(size, int))
+    return frozenset() if config.get("is_matryoshka") is True else None
+
+
 def _generates(config: dict[str, Any]) -> bool:
     """Embedding models name a bare encoder (``BertModel``) in ``architectures``."""
     return any(
