@@ -56,11 +56,11 @@ def controls_of(headers: list[tuple[bytes, bytes]]) -> Controls:
         allows_fallback=_flag(found, b"x-sluice-allow-fallback"),
         wants_explanation=_flag(found, b"x-sluice-debug") or False,
         is_resumable=_flag(found, b"x-sluice-resumable") or False,
-        idempotency_key=_key([value for name, value in named if name == IDEMPOTENCY_KEY]),
+        idempotency_key=key_of([value for name, value in named if name == IDEMPOTENCY_KEY]),
     )
 
 
-def _key(values: list[bytes]) -> bytes | None:
+def key_of(values: list[bytes]) -> bytes | None:
     if not values:
         return None
     if len(values) > 1 or not _KEY.fullmatch(values[0]):

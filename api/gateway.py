@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from django.conf import settings
 
+from api.stream.sockets import Sockets
 from billing.pricebook import Pricebook
 from billing.spending import SpendingReader
 from inference.cache_analysis import CacheAnalysis
@@ -58,6 +59,7 @@ class Gateway:
         self.settlement = Settlement(self.admission, self.name, self.pricebook)
         self.cache = ResponseCache(self.link)
         self.logs = StreamLogs(self.link)
+        self.sockets = Sockets(self)
         self.dispatcher = Dispatcher(settings.REDIS_URL, self.name)
         self.dispatcher.fleet.region_of = self._region_of
         self.dispatcher.on_redis_lost = self.settlement.deliver_again
@@ -75,6 +77,7 @@ class Gateway:
             asyncio.create_task(self.settlement.run()),
             asyncio.create_task(self.cache_analysis.run()),
             asyncio.create_task(self.logs.run()),
+            asyncio.create_task(self.sockets.run()),
         ]
         self.is_ready = True
         log.info("gateway.started", extra={"gateway": self.name})
@@ -116,6 +119,10 @@ def current_gateway() -> Gateway:
     """The process's gateway; ``config.asgi`` starts it before the first request."""
     if _gateway is None:
         raise RuntimeError("The gateway has not been started.")
+    return _gateway
+
+
+def started_gateway() -> Gateway | None:
     return _gateway
 
 

@@ -13,17 +13,12 @@ from config.settings import refuse_owner_in_web_process
 refuse_owner_in_web_process()
 django_application = get_asgi_application()
 
-from channels.routing import URLRouter
-from django.urls import path
-
 import config.celery  # noqa: F401 - makes the Celery app current, for the dispatcher
 from api.asgi import is_management_path, is_token_path, token_path
 from api.gateway import Gateway, start_gateway
 from api.http import Receive, Scope, Send
 from api.management.edge import bounded
-from api.stream.consumer import StreamConsumer
-
-websocket_application = URLRouter([path("v1/stream", StreamConsumer.as_asgi())])
+from api.stream.consumer import stream_socket
 
 
 async def application(scope: Scope, receive: Receive, send: Send) -> None:
@@ -45,7 +40,7 @@ async def _websocket(scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
         await send({"type": "websocket.close", "code": 4404})
         return
-    await websocket_application(scope, receive, send)
+    await stream_socket(scope, receive, send)
 
 
 async def _lifespan(receive: Receive, send: Send) -> None:

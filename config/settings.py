@@ -188,6 +188,26 @@ WEBSOCKET_MAX_REQUESTS = env.integer(
     doc="Requests in flight on one WebSocket.",
     minimum=1,
 )
+WEBSOCKET_MAX_PER_KEY = env.integer(
+    "WEBSOCKET_MAX_PER_KEY",
+    1000,
+    owner="api",
+    doc="WebSockets of one key that one web process holds open.",
+    minimum=1,
+)
+WEBSOCKET_MAX_PER_ORGANIZATION = env.integer(
+    "WEBSOCKET_MAX_PER_ORGANIZATION",
+    5000,
+    owner="api",
+    doc="WebSockets of one organization that one web process holds open.",
+    minimum=1,
+)
+WEBSOCKET_IDLE_S = env.number(
+    "WEBSOCKET_IDLE_S",
+    600.0,
+    owner="api",
+    doc="Seconds after which a WebSocket without a request is closed.",
+)
 RESUME_GRACE_S = env.number(
     "RESUME_GRACE_S",
     30.0,

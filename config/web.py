@@ -16,6 +16,7 @@ import time
 import uvicorn
 
 from config.http_direct import DirectProtocol
+from config.settings import MAX_BODY_BYTES
 
 # Longer than the gateway lets requests finish (api.gateway.DRAIN_TIMEOUT_S).
 GRACE_S = 30
@@ -23,6 +24,8 @@ GRACE_S = 30
 # client that asks more often than this never writes into a connection that is being closed.
 GOODBYE_S = 1.0
 _POLL_S = 0.02
+# A WebSocket is asked this often whether it lives, and has as long for its answer.
+PING_S = 20.0
 
 
 class PoliteServer(uvicorn.Server):
@@ -39,7 +42,17 @@ class PoliteServer(uvicorn.Server):
         deadline = time.monotonic() + GOODBYE_S
         while state.connections and time.monotonic() < deadline:
             await asyncio.sleep(_POLL_S)
+        await self._say_goodbye_to_sockets()
         await super().shutdown(sockets)
+
+    @staticmethod
+    async def _say_goodbye_to_sockets() -> None:
+        """uvicorn would close them in the midst of their requests."""
+        from api.gateway import started_gateway
+
+        gateway = started_gateway()
+        if gateway is not None:
+            await gateway.sockets.farewell()
 
 
 def server_config(host: str, port: int) -> uvicorn.Config:
@@ -49,6 +62,13 @@ def server_config(host: str, port: int) -> uvicorn.Config:
         port=port,
         loop="uvloop",
         http=DirectProtocol,
+        # Without a task for each socket, and without the 70 KB of a socket's compressor: most
+        # frames are too small to gain by it.
+        ws="websockets-sansio",
+        ws_per_message_deflate=False,
+        ws_max_size=MAX_BODY_BYTES,
+        ws_ping_interval=PING_S,
+        ws_ping_timeout=PING_S,
         lifespan="on",
         access_log=False,
         # uvicorn would install its own handlers; Django's stay as they are.

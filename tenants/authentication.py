@@ -13,7 +13,7 @@ import logging
 import math
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, NamedTuple
 
 import psycopg
 from cachetools import LRUCache
@@ -88,6 +88,13 @@ def parse_bearer(header: bytes | None) -> str:
         raise InvalidApiKey(BAD_KEY) from None
 
 
+class Credentials(NamedTuple):
+    """A key by its lookup part and its digest, as the database knows it."""
+
+    lookup: str
+    digest: bytes
+
+
 class Authenticator:
     """One for each gateway process; call ``run_listener`` as a task beside it."""
 
@@ -114,9 +121,33 @@ class Authenticator:
             self.addresses.note(principal, address)
         return principal
 
-    async def _find(self, header: bytes | None) -> Principal:
+    def credentials_of(self, header: bytes | None) -> Credentials:
+        """What to ask for a key with again and again, without holding its secret."""
         text = parse_bearer(header)
-        digest = keys.digest(text, self._pepper)
+        lookup = keys.lookup_of(text)
+        if lookup is None:
+            raise InvalidApiKey(BAD_KEY)
+        return Credentials(lookup, keys.digest(text, self._pepper))
+
+    async def authenticate_again(self, held: Credentials, address: str | None = None) -> Principal:
+        """The same by what ``credentials_of`` gave."""
+        principal = _checked(await self._find(None, held), address)
+        if address is not None:
+            self.addresses.note(principal, address)
+        return principal
+
+    def has_changed(self, organization: int, since: float) -> bool:
+        """Whether what was read of an organization's keys at ``since`` (monotonic) may be wrong."""
+        if self._changes.last(organization) >= since or self._fresh_from >= since:
+            return True
+        return time.monotonic() - since > self._ttl_s
+
+    async def _find(self, header: bytes | None, held: Credentials | None = None) -> Principal:
+        if held is None:
+            text = parse_bearer(header)
+            digest = keys.digest(text, self._pepper)
+        else:
+            digest = held.digest
         now = time.monotonic()
         known = self._known.get(digest)
         # Of what was read before a change nothing is believed, whatever happens.
@@ -127,7 +158,7 @@ class Authenticator:
         refused_at = self._refused.get(digest)
         if refused_at is not None and now - refused_at < REFUSED_TTL_S:
             raise InvalidApiKey(BAD_KEY)
-        lookup = keys.lookup_of(text)
+        lookup = keys.lookup_of(text) if held is None else held.lookup
         if lookup is None:  # no key of ours looks like this, whatever the database says
             raise InvalidApiKey(BAD_KEY)
         usable = known[1] if known is not None and now - known[0] <= UNCHECKED_TTL_S else None

@@ -55,7 +55,7 @@ async def answer(
         gateway.logs, principal, controls.idempotency_key, fingerprint, request.request_id, path
     )
     if writer is None:
-        return await _again(gateway, request, claim.log_id, controls, dialect)
+        return await again(gateway, request, claim.log_id, controls, dialect)
     bill = ClaimedBill(writer, is_paid=claim.is_paid)
     return await _live(Producer(gateway, writer, begin, bill, dialect), request, controls)
 
@@ -100,7 +100,7 @@ def reading_while_this_runs(producer: Producer) -> None:
     task.add_done_callback(lambda _: producer.leave())
 
 
-async def _again(
+async def again(
     gateway: Gateway, request: Request, log_id: str, controls: Controls, dialect: Dialect
 ) -> Response:
     """The answer that was given before, from its log."""

@@ -32,7 +32,7 @@ Begin = Callable[[], Coroutine[Any, Any, Any]]
 
 ABANDONED = ApiError(
     400,
-    "Nobody read this stream for too long, and it was ended.",
+    "This stream was cancelled, or nobody read it for too long.",
     "invalid_request_error",
     None,
     "stream_abandoned",
@@ -165,6 +165,11 @@ class Producer:
         done, _ = await asyncio.wait([self._news], timeout=timeout_s)
         return bool(done)
 
+    def cancel(self) -> None:
+        """Its client does not want it any more."""
+        self._is_abandoned = True
+        self.task.cancel()
+
     def join(self) -> None:
         """Somebody reads; ``leave`` when not any more."""
         self._readers += 1
@@ -187,5 +192,4 @@ class Producer:
                 after_s = stream_log.READER_MS / 1000
                 self._grace = self._loop.call_later(after_s, self._look_for_readers)
         elif not self._readers and not self.is_done:
-            self._is_abandoned = True
-            self.task.cancel()
+            self.cancel()

@@ -161,3 +161,25 @@ def test_answers_are_forgotten_after_a_day(simulated: Platform) -> None:
     claims = list(client.scan_iter("idempotency:*"))
     assert claims and all(0 < client.ttl(name) <= 86_400 + 600 for name in claims)
     assert 86_000 < client.ttl(f"log:{first.headers['x-request-id']}") <= 86_400
+
+
+def test_a_file_and_a_batch_are_made_once(simulated: Platform) -> None:
+    line = {"custom_id": "a", "method": "POST", "url": CHAT, "body": body_of("One.")}
+    key = {"Idempotency-Key": new_key()}
+
+    def upload(client: httpx.Client) -> httpx.Response:
+        files = {"file": ("a.jsonl", json.dumps(line).encode())}
+        return client.post("/v1/files", files=files, data={"purpose": "batch"}, headers=key)
+
+    with simulated.http() as client:
+        file, again = upload(client), upload(client)
+        assert file.status_code == 200 and again.json() == file.json()
+        body = {"input_file_id": file.json()["id"], "endpoint": CHAT, "completion_window": "24h"}
+        key = {"Idempotency-Key": new_key()}
+        batch, same = (client.post("/v1/batches", json=body, headers=key) for _ in range(2))
+        assert batch.status_code == 200 and same.json() == batch.json()
+        assert same.headers["idempotent-replayed"] == "true"
+        other = client.post("/v1/batches", json={**body, "metadata": {"a": "b"}}, headers=key)
+        assert other.status_code == 422
+        listed = client.get("/v1/batches").json()["data"]
+        assert [each["input_file_id"] for each in listed].count(body["input_file_id"]) == 1

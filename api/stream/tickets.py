@@ -1,0 +1,126 @@
+"""``POST /v1/stream/tickets``: a browser's way onto the WebSocket, without the key.
+
+A page cannot set the Authorization header of a WebSocket, and must not hold a key. Its
+server asks for a ticket with the key and hands that over: good once, for a minute, for one
+origin and for the endpoints that were named. The page offers it as a subprotocol, because
+addresses end up in logs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets
+import time
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+from redis.exceptions import RedisError
+
+from api.errors import malformed
+from api.gateway import Gateway
+from api.http import Request, Response, json_response
+from inference.errors import InvalidRequest
+from inference.stream_log import LogUnavailable
+from tenants.authentication import Credentials
+from tenants.errors import InvalidApiKey, TooManyRequests
+from tenants.principal import Principal
+
+LONGEST_S = 300
+MOST_A_MINUTE = 600  # of one key
+_UNAVAILABLE = (RedisError, OSError, TimeoutError)
+_ORIGIN = re.compile(
+    r"https?://[a-z0-9.-]{1,253}(:[0-9]{1,5})?|https?://\[[0-9a-f:.]{2,45}\](:[0-9]{1,5})?"
+)
+_TICKET = re.compile(r"[A-Za-z0-9_-]{43}")
+
+Endpoint = Literal["/v1/chat/completions", "/v1/completions", "/v1/embeddings"]
+
+
+class _Body(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    origin: Annotated[str, Meta(min_length=8, max_length=300)]
+    endpoints: Annotated[list[Endpoint], Meta(min_length=1, max_length=3)] | None = None
+    expires_in: Annotated[int, Meta(ge=1, le=LONGEST_S)] = 60
+
+
+class Ticket(msgspec.Struct, frozen=True, array_like=True):
+    """Whose it is: the key's digest, from which nobody gets its secret."""
+
+    lookup: str
+    digest: bytes
+    origin: str
+    endpoints: list[str] | None
+
+    @property
+    def credentials(self) -> Credentials:
+        return Credentials(self.lookup, self.digest)
+
+
+_decode_body = msgspec.json.Decoder(_Body).decode
+_decode = msgspec.msgpack.Decoder(Ticket).decode
+
+
+async def issue(
+    gateway: Gateway, principal: Principal, request: Request, held: Credentials
+) -> Response:
+    raw = await request.json_body()
+    try:
+        body = _decode_body(raw)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise malformed(error) from None
+    if not _ORIGIN.fullmatch(body.origin):
+        raise InvalidRequest(
+            "An origin is as a browser sends it, such as https://app.example.com.", param="origin"
+        )
+    text = secrets.token_urlsafe(32)
+    endpoints: list[str] | None = None if body.endpoints is None else [*body.endpoints]
+    ticket = Ticket(held.lookup, held.digest, body.origin, endpoints)
+    try:
+        await _count(gateway, principal)
+        content = msgspec.msgpack.encode(ticket)
+        await gateway.link.call("SET", _key(text), content, "EX", body.expires_in)
+    except _UNAVAILABLE as error:
+        raise LogUnavailable("Tickets cannot be issued right now. Try again shortly.") from error
+    answer = {
+        "object": "stream.ticket",
+        "ticket": text,
+        "expires_at": int(time.time()) + body.expires_in,
+        "subprotocols": ["sluice.v1", f"ticket.{text}"],
+    }
+    return json_response(msgspec.json.encode(answer), [(b"cache-control", b"no-store")])
+
+
+async def _count(gateway: Gateway, principal: Principal) -> None:
+    key = f"tickets:{principal.api_key}:{int(time.time()) // 60}"
+    issued = await gateway.link.call("INCR", key)
+    if issued == 1:
+        await gateway.link.call("EXPIRE", key, 120)
+    if issued > MOST_A_MINUTE:
+        raise TooManyRequests(
+            f"A key gets at most {MOST_A_MINUTE} tickets a minute.", retry_after_s=60
+        )
+
+
+async def redeem(gateway: Gateway, text: str, origin: str | None) -> Ticket:
+    """The ticket, which is void from here on. Raises InvalidApiKey, LogUnavailable."""
+    if not _TICKET.fullmatch(text):
+        raise _no_ticket()
+    try:
+        content = await gateway.link.call("GETDEL", _key(text))
+    except _UNAVAILABLE as error:
+        raise LogUnavailable("Tickets cannot be checked right now. Try again shortly.") from error
+    if content is None:
+        raise _no_ticket()
+    ticket = _decode(content)
+    if origin != ticket.origin:
+        raise InvalidApiKey("This ticket is for another origin.")
+    return ticket
+
+
+def _no_ticket() -> InvalidApiKey:
+    return InvalidApiKey("This ticket is unknown, used or expired.")
+
+
+def _key(text: str) -> str:
+    return f"ticket:{hashlib.sha256(text.encode()).hexdigest()}"
