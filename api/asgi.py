@@ -15,6 +15,7 @@ import logging
 import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from functools import partial
 from typing import Protocol
 
 from django.conf import settings
@@ -24,8 +25,9 @@ from redis.exceptions import RedisError
 from api import counting, resources
 from api.batches import handler as batch_handler
 from api.chat_completions import handler as chat_handler
+from api.chat_completions import resources as chat_resources
 from api.completions import handler as completion_handler
-from api.controls import DEFAULT, Controls, controls_of
+from api.controls import DEFAULT, IDEMPOTENCY_KEY, Controls, controls_of
 from api.dialect import ANTHROPIC, OPENAI, Dialect, dialect_of
 from api.embeddings import handler as embedding_handler
 from api.errors import INTERNAL, ApiError, api_error
@@ -39,16 +41,21 @@ from api.http import (
     Response,
     Scope,
     Send,
+    authorization_of,
     json_response,
     wire_of,
 )
 from api.kept import answers
+from api.kept.once import once
 from api.messages import handler as message_handler
 from api.models import anthropic as anthropic_models
 from api.models import handler as model_handler
 from api.plan import Plan
+from api.responses import handler as response_handler
+from api.responses import resources as response_resources
 from api.run import Run
 from api.scoring import handler as scoring_handler
+from api.stream import tickets
 from api.streams import handler as stream_handler
 from api.tokenize import handler as token_handler
 from inference import metrics
@@ -100,10 +107,12 @@ ENDPOINTS: dict[str, Prepare] = {
     "/v2/rerank": scoring_handler.prepare_second_rerank,
     "/v1/score": scoring_handler.prepare_score,
     "/score": scoring_handler.prepare_score,
+    "/v1/responses": response_handler.prepare,
 }
 # Those that no engine works for; vLLM's server has them without ``/v1``.
 COUNTERS: dict[str, counting.Prepare] = {
     "/v1/messages/count_tokens": message_handler.prepare_count,
+    "/v1/responses/input_tokens": response_handler.prepare_count,
     "/v1/tokenize": token_handler.prepare_tokenize,
     "/tokenize": token_handler.prepare_tokenize,
     "/v1/detokenize": token_handler.prepare_detokenize,
@@ -121,6 +130,8 @@ SCOPES = {
     **dict.fromkeys(
         ("/v1/rerank", "/rerank", "/v2/rerank", "/v1/score", "/score"), "inference.rerank"
     ),
+    "/v1/responses": "inference.chat",
+    "/v1/responses/input_tokens": "inference.chat",
     "/v1/tokenize": "inference.tokenize",
     "/tokenize": "inference.tokenize",
     "/v1/detokenize": "inference.tokenize",
@@ -134,6 +145,8 @@ RESOURCES: dict[str, list[resources.Route]] = {
     "files": file_handler.ROUTES,
     "batches": batch_handler.ROUTES,
     "uploads": file_handler.UPLOAD_ROUTES,
+    "responses": response_resources.ROUTES,
+    "chat": chat_resources.ROUTES,
 }
 # OpenAI's clients ask for the roles of a project beside the organization.
 MANAGEMENT_PATHS = ("/v1/organization", "/v1/projects")
@@ -180,7 +193,9 @@ async def token_path(scope: Scope, receive: Receive, send: Send) -> None:
 async def _answer(gateway: Gateway, request: Request, path: str, send: Send) -> int:
     dialect = dialect_of(request.scope)
     try:
-        if prepare := ENDPOINTS.get(path):
+        # Kept completions are listed where others are made.
+        is_list = request.scope["method"] == "GET" and path == "/v1/chat/completions"
+        if (prepare := ENDPOINTS.get(path)) and not is_list:
             _check_method(request, "POST")
             return await _infer(gateway, request, prepare, send, dialect)
         response = await _plain(gateway, request, path, dialect)
@@ -378,12 +393,23 @@ async def _plain(gateway: Gateway, request: Request, path: str, dialect: Dialect
         if path == "/v1/models":
             return json_response(model_handler.list_models(gateway, principal))
         return json_response(model_handler.get_model(gateway, principal, name))
+    if path == "/v1/stream/tickets":
+        return await _ticket(gateway, request)
     if path.startswith("/v1/streams/"):
         return await _kept_stream(gateway, request, path.removeprefix("/v1/streams/"))
     routes = RESOURCES.get(path.removeprefix("/v1/").partition("/")[0])
     if routes is not None:
         return await _resource(gateway, request, path, routes)
     raise UnknownPath(f"Unknown request URL: {request.scope['method']} {path[:200]}.")
+
+
+async def _ticket(gateway: Gateway, request: Request) -> Response:
+    _check_method(request, "POST")
+    principal = await _caller(gateway, request)
+    if principal.kind == "admin":
+        raise AccessDenied("Admin keys manage an organization; use a project's key here.")
+    held = gateway.authenticator.credentials_of(authorization_of(request.scope))
+    return await tickets.issue(gateway, principal, request, held)
 
 
 async def _kept_stream(gateway: Gateway, request: Request, log_id: str) -> Response:
@@ -420,6 +446,10 @@ async def _resource(
     principal = await _caller(gateway, request)
     if gateway.is_draining:
         raise NoReplica("This server is at its capacity. Try again shortly.")
+    key = request.header(IDEMPOTENCY_KEY) if method == "POST" else None
+    if key is not None:
+        work = partial(resources.answer, request, principal, found)
+        return await once(gateway, principal, request, key, work)
     return await resources.answer(request, principal, found)
 
 

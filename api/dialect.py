@@ -27,6 +27,11 @@ def _openai_error(error: ApiError, request_id: str) -> Response:
     return Response(error.status, [JSON, *error.headers], error.body())
 
 
+def _event_or_error(data: bytes) -> bytes:
+    """An error's object has no type of its own to begin with."""
+    return sse.event_frame(data) if data.startswith(b'{"type":') else sse.frame(data)
+
+
 def _as_they_are(headers: Headers, request_id: str) -> Headers:
     return headers
 
@@ -35,12 +40,16 @@ OPENAI = Dialect(authorization_of, _openai_error, sse.frame, sse.DONE, _as_they_
 ANTHROPIC = Dialect(
     anthropic.authorization, anthropic.error_response, sse.event_frame, b"", anthropic.headers
 )
+RESPONSES = Dialect(authorization_of, _openai_error, _event_or_error, b"", _as_they_are)
+_RESPONSES = "/v1/responses"
 _MESSAGES, _MODELS = "/v1/messages", "/v1/models"
 
 
 def dialect_of(scope: Scope) -> Dialect:
     """By the path; models are listed in the words of whoever names a version of Anthropic's."""
     path = scope["path"]
+    if path == _RESPONSES:
+        return RESPONSES
     if not path.startswith("/v1/m"):
         return OPENAI
     if path == _MESSAGES or path.startswith(_MESSAGES + "/"):

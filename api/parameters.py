@@ -143,7 +143,6 @@ def sampling_of(
     What the request leaves open is as the model's own generation config says, else
     OpenAI's default.
     """
-    refuse(store=body.store)
     if body.stream_options is not None and not body.stream:
         raise InvalidRequest(
             "The 'stream_options' parameter is only allowed when 'stream' is enabled.",

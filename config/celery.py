@@ -112,6 +112,11 @@ def _configure() -> None:
                 "schedule": 60.0,
                 "options": {"expires": 60},
             },
+            "sweep-answers": {
+                "task": "answers.sweep",
+                "schedule": 600.0,
+                "options": {"expires": 600},
+            },
             "warn-expiring-keys": {
                 "task": "tenants.warn_expiring_keys",
                 "schedule": 900.0,
@@ -143,6 +148,7 @@ def _wire() -> None:
         app.conf.imports = [
             "workers.control.tasks",
             "workers.jobs.tasks",
+            "workers.answers.tasks",
             "workers.batches.tasks",
         ]
 

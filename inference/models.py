@@ -249,5 +249,6 @@ class Replica(models.Model):
 
 
 # Tables of the room's other parts, where Django looks for them.
+from inference.answers.models import StoredAnswer  # noqa: E402, F401
 from inference.batches.models import Batch, BatchLine  # noqa: E402, F401
 from inference.files.models import File  # noqa: E402, F401

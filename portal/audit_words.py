@@ -67,6 +67,8 @@ ACTIONS: dict[str, dict[str, str]] = {
         "file.deleted": "Deleted a file",
         "batch.created": "Started a batch",
         "batch.cancelled": "Cancelled a batch",
+        "answer.updated": "Relabelled a kept answer",
+        "answer.deleted": "Deleted a kept answer",
         "job.cancelled": "Cancelled a job",
         "job.retried": "Tried a job again",
         "sso.created": "Added single sign-on",

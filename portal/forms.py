@@ -85,11 +85,24 @@ class SettingsForm(forms.Form):
         choices=ScreeningPolicy.choices,
         help_text="What happens when a prompt or an answer falls into a screened category.",
     )
+    answers_kept_days = forms.IntegerField(
+        label="Days that answers are kept",
+        required=False,
+        min_value=0,
+        max_value=365,
+        help_text="Responses, and chat completions that ask for it, are kept encrypted for so "
+        "long; 0 keeps none, and forgets those that are there.",
+    )
 
     def __init__(self, *args: Any, organization: Organization, **kwargs: Any):
         self.organization = organization
         kwargs["initial"] = {name: getattr(organization, name) for name in self.base_fields}
         super().__init__(*args, **kwargs)
+
+    def clean_answers_kept_days(self) -> int:
+        """Left empty it stays as it is."""
+        days = self.cleaned_data["answers_kept_days"]
+        return self.organization.answers_kept_days if days is None else int(days)
 
     @property
     def changes(self) -> dict[str, Any]:

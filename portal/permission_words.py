@@ -56,6 +56,8 @@ SCOPES: tuple[Word, ...] = (
     Word("files.write", "Write files", "Upload and delete them."),
     Word("batches.read", "See batches", "Their progress and counts."),
     Word("batches.write", "Run batches", "Make and cancel them."),
+    Word("answers.read", "Read kept answers", "Responses and chat completions of the project."),
+    Word("answers.write", "Change kept answers", "Relabel and delete them."),
 )
 SCOPE_LABELS = {word.name: word.label for word in SCOPES}
 PERMISSION_LABELS = {word.name: word.label for words in PERMISSIONS.values() for word in words}

@@ -68,5 +68,7 @@ KEY_SCOPES = frozenset(
         "files.write",
         "batches.read",
         "batches.write",
+        "answers.read",
+        "answers.write",
     }
 )

@@ -59,6 +59,7 @@ class Principal:
     semantic_cache: str = "off"  # Organization.semantic_cache and its two terms
     semantic_cache_ttl_s: int = 0
     semantic_cache_threshold: float | None = None
+    answers_kept_days: int = 0  # Organization.answers_kept_days
 
     @property
     def is_held_to_models(self) -> bool:

@@ -146,6 +146,7 @@ def _principal(rows: Row, end: datetime | None) -> Principal:
         semantic_cache=organization["semantic_cache"],
         semantic_cache_ttl_s=organization["semantic_cache_ttl_s"],
         semantic_cache_threshold=organization["semantic_cache_threshold"],
+        answers_kept_days=organization["answers_kept_days"],
         allowed_models=tuple(frozenset(names) for names in allowed if names),
         denied_models=frozenset(project["denied_models"] if project else []),
     )

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from api import stored
 from api.chat_completions.messages import screened_text, template_messages
 from api.chat_completions.prompting import prompt_options
 from api.chat_completions.rich import RichStream, finish_reason_of, has_called, message_json
@@ -21,7 +22,7 @@ from api.chat_completions.wire import (
     to_json,
     usage_of,
 )
-from api.choices import Choice, gather_choices
+from api.choices import Choice, Recorder, gather_choices
 from api.controls import DEFAULT, Controls
 from api.errors import malformed
 from api.gateway import Gateway
@@ -30,6 +31,7 @@ from api.plan import Plan
 from api.questions import question_of
 from api.resolve import resolve, stands_in_for
 from api.run import Run
+from inference.answers.models import StoredAnswer
 from inference.errors import InvalidRequest
 from inference.models import Model
 from inference.registry import Served
@@ -55,24 +57,41 @@ class ChatCall:
         self._top_logprobs = (body.top_logprobs or 0) if body.logprobs else None
         self._id = f"chatcmpl-{plan.request_id}"
         self._created = int(time.time())
+        self._is_kept = bool(body.store) and stored.may_keep(plan.principal)
+        self._body = body
 
     async def whole(self, run: Run) -> bytes:
         """The ``chat.completion`` object."""
-        choices = [
-            self._choice(index, choice)
-            for index, choice in enumerate(await gather_choices(run, self.plan.n))
-        ]
-        return to_json(
-            {
-                "id": self._id,
-                "object": "chat.completion",
-                "created": self._created,
-                "model": self.plan.entry.name,
-                "choices": choices,
-                "usage": self._usage(run),
-                "service_tier": tier_name(self.plan.tier),
-                "system_fingerprint": self.plan.candidates[0].fingerprint or None,
-            }
+        completion = self._completion(run, await gather_choices(run, self.plan.n))
+        if self._body.store:
+            await run.settle()
+            completion["store"] = self._is_kept and await self._keep(completion)
+        return to_json(completion)
+
+    def _completion(self, run: Run, found: list[Choice]) -> dict[str, Any]:
+        return {
+            "id": self._id,
+            "object": "chat.completion",
+            "created": self._created,
+            "model": self.plan.entry.name,
+            "choices": [self._choice(index, choice) for index, choice in enumerate(found)],
+            "usage": self._usage(run),
+            "service_tier": tier_name(self.plan.tier),
+            "system_fingerprint": self.plan.candidates[0].fingerprint or None,
+        }
+
+    async def _keep(self, completion: dict[str, Any]) -> bool:
+        body = self._body
+        return await stored.keep(
+            self.plan.principal,
+            kind=StoredAnswer.Kind.CHAT,
+            public_id=self._id,
+            model=self.plan.entry.name,
+            content={
+                "messages": msgspec.to_builtins(body.messages),
+                "completion": completion | {"metadata": body.metadata or {}},
+            },
+            metadata=body.metadata,
         )
 
     def _choice(self, index: int, choice: Choice) -> dict[str, Any]:
@@ -97,16 +116,17 @@ class ChatCall:
             tier_name(plan.tier),
             plan.candidates[0].fingerprint,
         )
+        recorder = Recorder(run, plan.n) if self._is_kept else None
         if self._parsing is not None or self._with_usage_so_far:
-            async for rich in self._rich_chunks(run, writer):
+            async for rich in self._rich_chunks(run, writer, recorder):
                 yield rich
             return
-        if run.wire is not None and self._top_logprobs is None:
+        if run.wire is not None and self._top_logprobs is None and recorder is None:
             run.divert(writer.texts(0, run.wire.write_now))
         started: set[int] = set()
         finished = 0
         ready: list[bytes] = []
-        async for part in run.parts():
+        async for part in (recorder or run).parts():
             index, output = part.index, part.output
             ready = []
             if index not in started:
@@ -120,11 +140,15 @@ class ChatCall:
             if ready and finished < self.plan.n:
                 yield ready
         await run.settle()
+        if recorder is not None:
+            await self._keep(self._completion(run, recorder.choices))
         if self._with_usage:
             ready.append(writer.usage(self._usage(run)))
         yield ready
 
-    async def _rich_chunks(self, run: Run, writer: ChunkWriter) -> AsyncIterator[list[bytes]]:
+    async def _rich_chunks(
+        self, run: Run, writer: ChunkWriter, recorder: Recorder | None
+    ) -> AsyncIterator[list[bytes]]:
         def usage(completion: int, reasoning: int) -> dict[str, Any]:
             return usage_of(self.plan.prompt_tokens, run.cached_tokens, completion, reasoning)
 
@@ -135,9 +159,11 @@ class ChatCall:
             logprobs_json=self._logprobs,
             usage=usage if self._with_usage_so_far else None,
         )
-        async for ready in stream.chunks(run):
+        async for ready in stream.chunks(recorder or run):
             yield ready
         await run.settle()
+        if recorder is not None:
+            await self._keep(self._completion(run, recorder.choices))
         self._reasoning_tokens = stream.reasoning_tokens
         if self._with_usage:
             stream.last.append(writer.usage(self._usage(run)))

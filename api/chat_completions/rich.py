@@ -11,7 +11,7 @@ from typing import Any
 
 from api.chat_completions.tools import call_json
 from api.chat_completions.wire import ChunkWriter
-from api.choices import Choice
+from api.choices import Choice, Recorder
 from api.run import Run
 from inference.dispatch import Output
 from inference.wire import Logprob, MessagePart, ToolCallPart
@@ -100,7 +100,7 @@ class RichStream:
         self.reasoning_tokens = 0
         self.last: list[bytes] = []  # to be sent when the run is settled
 
-    async def chunks(self, run: Run) -> AsyncIterator[list[bytes]]:
+    async def chunks(self, run: Run | Recorder) -> AsyncIterator[list[bytes]]:
         """All but the ``last``."""
         async for part in run.parts():
             ready = self._written(part.index, part.output)

@@ -155,7 +155,7 @@ async def prepare(
         body = decode(raw)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise malformed(error) from None
-    refuse(suffix=body.suffix)
+    refuse(suffix=body.suffix, store=body.store)
     candidates_each = candidates_of(body)
     tier = tier_of(body.service_tier, principal)
     entry, candidates = resolve(gateway, body.model, Model.Kind.CHAT, principal, tier, controls)

@@ -65,7 +65,7 @@ def _unsupported(name: str, reason: str) -> Any:
 _PROJECT = "projects/<id:project_id>"
 _CERTIFICATES = "client certificates are not checked; keys can be held to networks instead."
 _ALERTS = "there are no alert mails on spend yet; spend limits are served."
-_RETENTION = "prompts and answers are kept in the response cache only, which the portal sets."
+_RETENTION = "for how long answers are kept is set in the portal."
 _STORAGE = "nothing is kept in storage or under keys of your own."
 _IDENTITIES = "programs log in with API keys only."
 _TOOLS = "there are no hosted tools."

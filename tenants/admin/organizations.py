@@ -72,6 +72,7 @@ class OrganizationAdmin(AuditedAdmin):
                     "semantic_cache",
                     "semantic_cache_ttl_s",
                     "semantic_cache_threshold",
+                    "answers_kept_days",
                 )
             },
         ),
@@ -95,6 +96,7 @@ class OrganizationAdmin(AuditedAdmin):
         kwargs["labels"] = {
             "response_cache_ttl_s": "Response cache, seconds",
             "semantic_cache_ttl_s": "Semantic cache, seconds",
+            "answers_kept_days": "Answers kept, days",
         }
         return super().get_form(request, obj, **kwargs)
 

@@ -64,6 +64,12 @@ class Organization(LimitFields):
         help_text="Least cosine similarity of two questions that count as one; empty is the "
         "platform's default.",
     )
+    answers_kept_days = models.PositiveSmallIntegerField(
+        default=30,
+        db_default=30,
+        help_text="Days for which responses, and completions that ask for it, are kept; 0 keeps "
+        "none.",
+    )
     is_prepaid = models.BooleanField(
         default=False, help_text="Spends credit that was granted before; refused when it is gone."
     )
@@ -99,6 +105,10 @@ class Organization(LimitFields):
                 condition=models.Q(semantic_cache_threshold__isnull=True)
                 | models.Q(semantic_cache_threshold__range=(0.5, 1.0)),
                 name="tenants_org_semantic_threshold",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(answers_kept_days__lte=365),
+                name="tenants_org_answers_within_a_year",
             ),
         ]
 

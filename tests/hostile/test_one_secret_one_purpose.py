@@ -100,7 +100,7 @@ def test_one_text_is_something_else_for_every_purpose() -> None:
         form_ids._salt(user, organization),
     }
     assert len(shown) == 5
-    purposes = ("idp", "totp", "")
+    purposes = ("idp", "totp", "answer", "")
     stored = {purpose: encryption.encrypt(text, purpose=purpose) for purpose in purposes}
     for purpose in purposes:
         for other in set(purposes) - {purpose}:

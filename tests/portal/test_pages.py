@@ -169,12 +169,14 @@ def test_settings_are_changed_and_audited(cast: Cast, who: str) -> None:
     form = {
         "name": "Renamed",
         "screening_policy": "block",
+        "answers_kept_days": "0",
     }
     saved = log_in(user).post(url(cast, "settings/"), form)
     assert saved.status_code == 302
     organization = Organization.objects.get(pk=cast.organization.pk)
     assert organization.name == "Renamed"
     assert organization.screening_policy == ScreeningPolicy.BLOCK
+    assert organization.answers_kept_days == 0
     event = AuditEvent.objects.get(action="organization.updated")
     assert (event.acting_user, event.before["name"], event.address) == (
         user,
@@ -201,10 +203,12 @@ def test_others_read_the_settings(cast: Cast, who: str) -> None:
         ("name", ""),
         ("name", "a\tb"),
         ("screening_policy", "x"),
+        ("answers_kept_days", "366"),
+        ("answers_kept_days", "-1"),
     ],
 )
 def test_bad_settings_change_nothing(cast: Cast, field: str, value: str) -> None:
-    form = {"name": "New", "screening_policy": "allow"}
+    form = {"name": "New", "screening_policy": "allow", "answers_kept_days": ""}
     answer = log_in(cast.owner).post(url(cast, "settings/"), form | {field: value})
     assert answer.status_code == 400
     cast.organization.refresh_from_db()

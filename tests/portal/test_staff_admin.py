@@ -201,6 +201,7 @@ def organization_form(organization: Organization, **changes: Any) -> dict[str, A
         "response_cache_ttl_s": organization.response_cache_ttl_s,
         "semantic_cache": organization.semantic_cache,
         "semantic_cache_ttl_s": organization.semantic_cache_ttl_s,
+        "answers_kept_days": organization.answers_kept_days,
         "region": "",
     } | changes
 

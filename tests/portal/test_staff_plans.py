@@ -85,6 +85,7 @@ def save_organization(**changes: Any) -> Change:
             "name": organization.name, "plan": organization.plan_id, "region": "",
             "screening_policy": "flag", "response_cache_ttl_s": 0,
             "semantic_cache": "off", "semantic_cache_ttl_s": 3_600,
+            "answers_kept_days": 30,
         }  # fmt: skip
         assert log_in(cast.staff).post(page, form | changes).status_code == 302
 

@@ -17,6 +17,7 @@ import tenants.actions
 from billing import actions as billing_actions
 from billing import credit
 from inference import actions as inference_actions
+from inference.answers import actions as answer_actions
 from inference.batches import actions as batch_actions
 from inference.files import actions as file_actions
 from inference.models import ModelVersion
@@ -42,6 +43,7 @@ MODULES = (
     "billing.credit",
     "billing.recording",
     "inference.actions",
+    "inference.answers.actions",
     "inference.batches.actions",
     "inference.files.actions",
 )
@@ -49,6 +51,7 @@ MODULES = (
 NOT_AUDITED = {
     "begin_file": "its end is, if it comes",
     "check_quota": "asks",
+    "keep_answer": "its request's usage tells of it",
     "enqueue_output": "the batch's own end",
     "give_up_file": "nobody ever saw it",
     "stored_bytes": "reads",
@@ -84,6 +87,12 @@ class World:
         owner = Membership.objects.get(organization=self.organization, user=self.cast.owner)
         self.actor = access.get_actor(owner)
         self.as_actor: dict[str, Any] = {"actor": self.actor, "address": ADDRESS}
+
+    def answer(self) -> Any:
+        return answer_actions.keep_answer(
+            self.project, api_key=self.cast.owner_api_key, kind="chat.completion", public_id="c",
+            model="m", content={"messages": [], "completion": {}},
+        )  # fmt: skip
 
     def begun_file(self) -> Any:
         return file_actions.begin_file(
@@ -146,6 +155,8 @@ CASES: dict[str, Callable[[World], Callable[[], Any]]] = {
     "delete_file": lambda w: bound(
         file_actions.delete_file, w.finish_file(w.begun_file()), **w.by
     ),
+    "change_metadata": lambda w: bound(answer_actions.change_metadata, w.answer(), {}, **w.by),
+    "delete_answer": lambda w: bound(answer_actions.delete_answer, w.answer(), **w.by),
     "create_batch": lambda w: bound(w.batch, w.finish_file(w.begun_file())),
     "cancel_batch": lambda w: bound(
         batch_actions.cancel_batch, w.batch(w.finish_file(w.begun_file())), **w.by
