@@ -14,12 +14,12 @@ from dataclasses import asdict, dataclass, replace
 
 import uvloop
 
-from benchmarks import prompts
+from benchmarks import aborts, charged, prompts
 from benchmarks.arithmetic import Outcome, Summary, median, summarize
 from benchmarks.load import Ask, make_ask, run_load
 from benchmarks.server import BenchmarkError, Server, say
 from benchmarks.sizes import Sizes
-from benchmarks.sluice import engine_settings, platform
+from benchmarks.sluice import EngineSettings, engine_settings, platform
 from benchmarks.vllm_server import vllm_server
 
 WAVE_TIMEOUT_S = 300.0
@@ -45,13 +45,18 @@ def measure(sizes: Sizes) -> dict[str, object]:
     """The result as JSON-ready values; raises BenchmarkError when any stream failed."""
     rounds: dict[str, list[dict[int, Summary]]] = {name: [] for name in SERVERS}
     settings = None
+    accounting: dict[str, object] = {}
+    left: dict[str, object] = {}
     number = 0
     while number < sizes.engine_rounds:
-        with platform("vllm") as server:
-            settings = engine_settings()
+        with platform("vllm", served=sizes.served) as server:
+            settings = engine_settings(sizes.served)
             if number == 0:
                 sizes = _fit(sizes, server)
             rounds["sluice"].append(_measure_server(server, sizes, number))
+            if number == 0:
+                accounting = _charge(server, sizes)
+                left = aborts.measure(server)
         found = settings
         rounds["vllm"].append(
             _measure_started(lambda: vllm_server(found), sizes, number)  # noqa: B023 - used now
@@ -65,18 +70,41 @@ def measure(sizes: Sizes) -> dict[str, object]:
         "tokens": sizes.engine_tokens,
         "prompts": prompts.source(),
         "prompt_tokens": _mean_prompt_tokens(rounds["sluice"]),
-        "settings": {
-            "dtype": settings.dtype,
-            "max_model_len": settings.max_model_len,
-            "max_num_seqs": settings.max_num_seqs,
-            "kv_cache_gib": settings.kv_cache_gib,
-            "omp_threads_bind": settings.threads,
-        },
+        "settings": _shown(settings),
+        "accounting": accounting,
+        "aborts": left,
         "each": {
             name: [{str(k): asdict(v) for k, v in each.items()} for each in measured]
             for name, measured in rounds.items()
         },
     }
+
+
+def _shown(settings: EngineSettings) -> dict[str, object]:
+    shown: dict[str, object] = {
+        "dtype": settings.dtype,
+        "max_model_len": settings.max_model_len,
+        "max_num_seqs": settings.max_num_seqs,
+        **settings.options,
+    }
+    if settings.is_eager:
+        shown["kv_cache_gib"] = settings.kv_cache_gib
+        shown["omp_threads_bind"] = settings.threads
+        shown["enforce_eager"] = True
+    return shown
+
+
+def _charge(server: Server, sizes: Sizes) -> dict[str, object]:
+    """One wave of the widest level at once, and whom its engine's time was charged to."""
+    widest = max(streams for streams, _ in sizes.engine_waves)
+    asks = _asks(server, widest, sizes.engine_tokens, start=700_000)
+
+    def load() -> list[Outcome]:
+        outcomes = _run(server, asks, widest)
+        _check(server, outcomes, sizes.engine_tokens)
+        return outcomes
+
+    return charged.measure(load)
 
 
 def _fit(sizes: Sizes, server: Server) -> Sizes:

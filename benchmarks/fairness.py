@@ -37,17 +37,17 @@ def measure(sizes: Sizes) -> dict[str, object]:
         places = engine_settings().max_num_seqs
         keys = customers(1 + max(NEIGHBOURS, EQUALS))
         light, *others = (of_customer(server, key) for key in keys)
-        idle = _waits(light, [], sizes)
+        idle = _ask(light, [], sizes)
         # One place short of full: they are well-behaved, and the light one has room.
         beside = [_Closed(other, places // NEIGHBOURS) for other in others]
-        well_behaved = _waits(light, beside, sizes)
+        well_behaved = _ask(light, beside, sizes)
         served = _equals(others[:EQUALS], places, sizes)
         per_s = sum(served) / TOKENS / sizes.fairness_s
-        flooded = _waits(light, [_Open(others[0], per_s * FLOOD)], sizes)
-    p50 = [percentile(waits, 0.5) for waits in (idle, well_behaved, flooded)]
+        flooded = _ask(light, [_Open(others[0], per_s * FLOOD)], sizes)
+    p50 = [percentile(_waits(found), 0.5) for found in (idle, well_behaved, flooded)]
     rows = [
-        {"beside": name, **_row(waits)}
-        for name, waits in (
+        {"beside": name, **_row(found)}
+        for name, found in (
             ("nobody", idle),
             (f"{NEIGHBOURS} well-behaved customers", well_behaved),
             (f"a flood of {FLOOD:g} times what the engine can do", flooded),
@@ -95,8 +95,8 @@ class _Open:
         return await run_arrivals(asks, self.server.url, per_s=self.per_s, most_s=most_s)
 
 
-def _waits(light: Server, others: Sequence[_Closed | _Open], sizes: Sizes) -> list[float]:
-    """Milliseconds to each first token of the light customer, once the others have filled up."""
+def _ask(light: Server, others: Sequence[_Closed | _Open], sizes: Sizes) -> list[Outcome]:
+    """What became of the light customer's requests, once the others have filled the engine."""
     ramp_s = sizes.fairness_ramp_s if others else 0.0
 
     async def all_of_them() -> list[Outcome]:
@@ -106,10 +106,19 @@ def _waits(light: Server, others: Sequence[_Closed | _Open], sizes: Sizes) -> li
         await asyncio.gather(*running)
         return asked
 
-    outcomes = uvloop.run(all_of_them())
-    if failed := [each for each in outcomes if each.status != 200]:
-        raise BenchmarkError(f"The light customer was refused: {failed[0]}")
-    return [((each.first_at or each.ended_at) - each.started_at) * 1000 for each in outcomes]
+    return uvloop.run(all_of_them())
+
+
+def _waits(outcomes: Sequence[Outcome]) -> list[float]:
+    """Milliseconds to each first token; who was refused has none."""
+    waits = [
+        ((each.first_at or each.ended_at) - each.started_at) * 1000
+        for each in outcomes
+        if each.status == 200
+    ]
+    if not waits:
+        raise BenchmarkError(f"The light customer was never served: {outcomes[:1]}")
+    return waits
 
 
 async def _one_after_another(server: Server, most_s: float) -> list[Outcome]:
@@ -143,9 +152,11 @@ def _equals(servers: Sequence[Server], places: int, sizes: Sizes) -> list[int]:
     ]
 
 
-def _row(waits_ms: Sequence[float]) -> Mapping[str, float]:
+def _row(outcomes: Sequence[Outcome]) -> Mapping[str, float]:
+    waits_ms = _waits(outcomes)
     return {
-        "requests": len(waits_ms),
+        "requests": len(outcomes),
+        "refused": len(outcomes) - len(waits_ms),
         "p50_ms": percentile(waits_ms, 0.5),
         "p95_ms": percentile(waits_ms, 0.95),
     }

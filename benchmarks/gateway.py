@@ -51,16 +51,17 @@ class Cost:
 def measure(sizes: Sizes) -> dict[str, object]:
     with ExitStack() as stack:
         bare = stack.enter_context(instant_upstream())
-        ours = stack.enter_context(platform("simulated"))
-        peer = stack.enter_context(litellm_proxy.litellm_proxy(bare))
-        servers = [bare, ours, peer]
+        ours = stack.enter_context(platform("simulated", served=sizes.served))
+        servers = [bare, ours]
+        if sizes.gateway_has_peer:
+            servers.append(stack.enter_context(litellm_proxy.litellm_proxy(bare)))
         idle = {server.name: get_idle(server) for server in servers}
         costs = _measure_all(servers, idle, sizes)
     streamed = [measure_streamed(sizes, decode_ms) for decode_ms in STREAM_DECODE_MS]
     rows = [
         _row(name, concurrency, costs)
         for concurrency in (1, sizes.gateway_concurrency)
-        for name in (bare.name, ours.name, peer.name)
+        for name in [server.name for server in servers]
     ]
     return {
         "rows": rows,
@@ -69,7 +70,7 @@ def measure(sizes: Sizes) -> dict[str, object]:
         "rounds": sizes.gateway_rounds,
         "tokens": COMPLETION_TOKENS,
         "prompts": prompts.source(),
-        "peer": litellm_proxy.version(),
+        "peer": litellm_proxy.version() if sizes.gateway_has_peer else "none",
     }
 
 
@@ -213,7 +214,7 @@ def measure_streamed(sizes: Sizes, decode_ms: int) -> dict[str, object]:
     profile.write_text(
         json.dumps({"prefill_tokens_per_s": 0, "decode_ms": decode_ms, "decode_ms_per_running": 0})
     )
-    with platform("simulated", str(profile)) as server:
+    with platform("simulated", str(profile), sizes.served) as server:
         idle = get_idle(server)
         tokens, streams = sizes.gateway_stream_tokens, sizes.gateway_streams
         waves = max(2, 40 // decode_ms)

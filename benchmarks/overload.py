@@ -25,7 +25,9 @@ from benchmarks.sluice import engine_settings, platform
 from workers.engine.intake import MOST_WAIT_S
 
 FACTOR = 3.0
-TOKENS = 32
+# Of different lengths, so that requests that began together do not end in waves.
+LENGTHS = (16, 40, 24, 48, 32)
+TOKENS = sum(LENGTHS) / len(LENGTHS)
 # Of ten requests, as a service with a paid tier and a cheap one might see them.
 TIERS = ("priority", *("standard",) * 7, *("flex",) * 2)
 REFUSED = (429, 503)
@@ -38,9 +40,9 @@ def measure(sizes: Sizes) -> dict[str, object]:
         (key,) = customers(1)
         asked = of_customer(server, key)
         with more_replicas(sizes.overload_replicas - 1, str(MEASURED)):
-            peak = _peak_per_s(asked, places, sizes)
-            say(f"peak: {peak:.1f} requests/s of {TOKENS} tokens")
-            outcomes, began = _overload(asked, peak * FACTOR, sizes)
+            peak = _peak_tokens_per_s(asked, places, sizes)
+            say(f"peak: {peak:.0f} tokens/s")
+            outcomes, began = _overload(asked, peak * FACTOR / TOKENS, sizes)
     result = summarize_overload(outcomes, began + sizes.overload_ramp_s, sizes.overload_s, peak)
     say(f"goodput {result['goodput']:.3f} of peak, refused p99 {result['refused_p99_ms']:.1f} ms")
     return {
@@ -48,7 +50,7 @@ def measure(sizes: Sizes) -> dict[str, object]:
         "places": places,
         "tokens": TOKENS,
         "factor": FACTOR,
-        "offered_per_s": peak * FACTOR,
+        "offered_per_s": peak * FACTOR / TOKENS,
         "window_s": sizes.overload_s,
         "profile": MEASURED.name,
         **result,
@@ -58,16 +60,23 @@ def measure(sizes: Sizes) -> dict[str, object]:
 def asks_of_tiers(server: Server) -> Iterator[Ask]:
     """Endless streams whose tiers take turns; their label is the tier."""
     named = {"standard": "default"}
-    by_tier = {
-        tier: make_asks(server, stream=True, tokens=TOKENS, service_tier=named.get(tier, tier))
+    kinds = {
+        (tier, tokens): make_asks(
+            server, stream=True, tokens=tokens, service_tier=named.get(tier, tier)
+        )
         for tier in set(TIERS)
+        for tokens in LENGTHS
     }
-    for tier in itertools.cycle(TIERS):
-        yield replace(next(by_tier[tier]), label=tier)
+    # Each tier meets each length: the numbers of both have no common factor but five of ten,
+    # which a shift every ten requests takes away.
+    for number in itertools.count():
+        tier = TIERS[number % len(TIERS)]
+        tokens = LENGTHS[(number + number // len(TIERS)) % len(LENGTHS)]
+        yield replace(next(kinds[tier, tokens]), label=tier)
 
 
-def _peak_per_s(server: Server, places: int, sizes: Sizes) -> float:
-    """Requests a second while there are always more than the engines have places for."""
+def _peak_tokens_per_s(server: Server, places: int, sizes: Sizes) -> float:
+    """Output tokens a second while there are always more than the engines have places for."""
     most_s = sizes.overload_ramp_s + sizes.overload_peak_s
     outcomes = uvloop.run(
         run_load(asks_of_tiers(server), server.url, concurrency=round(places * 1.25), most_s=most_s)
@@ -76,7 +85,7 @@ def _peak_per_s(server: Server, places: int, sizes: Sizes) -> float:
         raise BenchmarkError(f"{len(failed)} failed while the peak was sought: {failed[0]}")
     began = min(each.started_at for each in outcomes) + sizes.overload_ramp_s
     ended = [each for each in outcomes if 0 <= each.ended_at - began < sizes.overload_peak_s]
-    return len(ended) / sizes.overload_peak_s
+    return sum(each.completion_tokens for each in ended) / sizes.overload_peak_s
 
 
 def _overload(server: Server, per_s: float, sizes: Sizes) -> tuple[list[Outcome], float]:
@@ -89,9 +98,10 @@ def _overload(server: Server, per_s: float, sizes: Sizes) -> tuple[list[Outcome]
 
 
 def summarize_overload(
-    outcomes: Sequence[Outcome], begin: float, window_s: float, peak_per_s: float
+    outcomes: Sequence[Outcome], begin: float, window_s: float, peak_tokens_per_s: float
 ) -> dict[str, object]:
-    """What came of the requests; goodput is of those that ended in the window from ``begin``."""
+    """What came of the requests; goodput is of tokens of those that ended in
+    the window of ``window_s`` from ``begin``."""
     unknown = [each for each in outcomes if each.status not in (200, *REFUSED)]
     served = [each for each in outcomes if each.status == 200]
     refused = [each for each in outcomes if each.status in REFUSED]
@@ -104,8 +114,8 @@ def summarize_overload(
     late = [each for each in outcomes if each.started_at >= begin]
     waits_ms = [(each.ended_at - each.started_at) * 1000 for each in refused]
     return {
-        "peak_per_s": peak_per_s,
-        "goodput": len(good) / window_s / peak_per_s,
+        "peak_tokens_per_s": peak_tokens_per_s,
+        "goodput": sum(each.completion_tokens for each in good) / window_s / peak_tokens_per_s,
         "served": len(served),
         "refused": len(refused),
         "failed": len(unknown),

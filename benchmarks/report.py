@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -66,7 +67,7 @@ def _origin(content: Result) -> str:
     quick = " A short run: figures are rough." if content["is_quick"] else ""
     return (
         f"Made by `{content['command']}` on {where['date']} at commit {where['commit']}: "
-        f"{where['cpu']}, {where['cores']} cores, {where['ram_gib']} GiB, Linux {where['kernel']}, "
+        f"{''.join(f'{gpu}; ' for gpu in where.get('gpus', ()))}{where['cpu']}, {where['cores']} cores, {where['ram_gib']} GiB, Linux {where['kernel']}, "
         f"load average after the run {where['load_after']}; Python {where['python']}, "
         f"{packages}.{quick}"
     )
@@ -108,7 +109,7 @@ def _engine(result: Result) -> str:
     return (
         f"{make_table(head, rows)}\n\n{result['tokens']} tokens a stream, {result['prompts']} "
         f"({result['prompt_tokens']:.0f} tokens with the chat template), "
-        f"medians of {result['rounds']} rounds; both with {settings}, enforce_eager."
+        f"medians of {result['rounds']} rounds; both with {settings}."
     )
 
 
@@ -198,6 +199,26 @@ def _memory(result: Result) -> str:
         f"**{result['growth']:+.1%}** at the end against the sample at {result['warm_up']:,} "
         f"requests, {result['largest_deviation']:+.1%} at most; {result['requests']:,} requests in "
         f"{result['seconds']:,.0f} s ({statuses}).\n\n{make_table(('requests', 'RSS MiB'), rows)}"
+    )
+
+
+def _sockets(result: Result) -> str:
+    rows = [
+        [
+            which,
+            _number(statistics.median(row["p50_ms"] for row in result[key]), 2),
+            _number(statistics.median(row["p99_ms"] for row in result[key]), 2),
+            _number(statistics.median(row["web_us"] for row in result[key])),
+        ]
+        for which, key in (("none", "closed"), (f"{result['sockets']:,}", "open"))
+    ]
+    table = make_table(("sockets open", "p50 ms", "p99 ms", "web process, CPU µs a request"), rows)
+    return (
+        f"**{result['bytes_per_socket'] / 1000:.1f} kB** a socket: "
+        f"{result['rss_before_bytes'] / 2**20:.0f} MiB before, "
+        f"{result['rss_open_bytes'] / 2**20:.0f} MiB with {result['sockets']:,} open, of which "
+        f"{result['opened_per_s']:.0f} a second were opened. Doing nothing they take "
+        f"{result['idle_cpu_share']:.1%} of a core.\n\n{table}"
     )
 
 
@@ -305,9 +326,9 @@ def _overload(result: Result) -> str:
         f"{result['refused']:,} refused in p50 {result['refused_p50_ms']:.1f} ms, p99 "
         f"**{result['refused_p99_ms']:.1f} ms**; {result['served']:,} served, {result['failed']} "
         f"failed.\n\n{make_table(head, rows)}\n\n{result['replicas']} replicas of together "
-        f"{result['places']} places, `{result['profile']}`; peak {result['peak_per_s']:.1f} requests/s "
-        f"of {result['tokens']} tokens, {result['offered_per_s']:.0f} offered for "
-        f"{result['window_s']:.0f} s after the ramp."
+        f"{result['places']} places, `{result['profile']}`; peak {result['peak_tokens_per_s']:.0f} "
+        f"tokens/s; {result['offered_per_s']:.1f} requests/s of {result['tokens']:.0f} tokens on average "
+        f"offered for {result['window_s']:.0f} s after the ramp."
     )
 
 
@@ -316,12 +337,13 @@ def _fairness(result: Result) -> str:
         [
             row["beside"],
             _number(row["requests"]),
+            _number(row["refused"]),
             _number(row["p50_ms"]),
             _number(row["p95_ms"]),
         ]
         for row in result["rows"]
     ]
-    head = ("the light customer beside", "requests", "first token p50 ms", "p95 ms")
+    head = ("the light customer beside", "requests", "refused", "first token p50 ms", "p95 ms")
     return (
         f"{make_table(head, rows)}\n\nBeside a flood it waits **{result['against_well_behaved']:.2f}** "
         f"times what it waits beside well-behaved customers, {result['against_idle']:.2f} times "
@@ -427,6 +449,7 @@ def _profile(result: Result) -> str:
 
 TABLES: dict[str, Callable[[Result], str]] = {
     "engine": _engine,
+    "engine-gpu": _engine,
     "gateway": _gateway,
     "memory": _memory,
     "admission": _admission,
@@ -436,6 +459,7 @@ TABLES: dict[str, Callable[[Result], str]] = {
     "fairness": _fairness,
     "linearity": _linearity,
     "semcache": _semcache,
+    "sockets": _sockets,
     "tenancy": _tenancy,
     "profile": _profile,
 }

@@ -139,6 +139,10 @@ _NOT_PASSED_ON = frozenset(
         "ENGINE",
         "SIMULATED_PROFILE",
         "CHAT_REPLICAS",
+        "CHAT_MODEL",
+        "CHAT_DTYPE",
+        "CHAT_OPTIONS",
+        "CHAT_RUNNING",
         "OPENAI_API_KEY",
         "OPENAI_BASE_URL",
     }

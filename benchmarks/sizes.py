@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+
+from benchmarks.served import Served
 
 
 @dataclass(frozen=True)
 class Sizes:
+    # the chat model of engine, gateway and continuity
+    served: Served = field(default_factory=Served)
     # engine: every round starts each server anew
     engine_rounds: int = 3
     # streams at once, and requests of each of them one after the other
@@ -14,12 +18,16 @@ class Sizes:
     engine_tokens: int = 64
     # gateway
     gateway_rounds: int = 3
+    gateway_has_peer: bool = True
     gateway_latency_s: float = 6.0
     gateway_throughput_s: float = 8.0
     gateway_concurrency: int = 32
     gateway_warm_up_s: float = 3.0
     gateway_streams: int = 64
     gateway_stream_tokens: int = 256
+    # continuity
+    continuity_streams: int = 16
+    continuity_tokens: int = 128
     # memory
     memory_requests: int = 200_000
     memory_warm_up: int = 20_000
@@ -50,6 +58,9 @@ class Sizes:
     # profile
     profile_s: float = 15.0
     profile_concurrency: int = 32
+    # sockets
+    sockets: int = 10_000
+    sockets_s: float = 6.0
     # tenancy
     tenancy_organizations: int = 100_000
     tenancy_keys: int = 1_000_000
@@ -87,6 +98,8 @@ QUICK = replace(
     linearity_replicas=(1, 64),
     linearity_rounds=1,
     profile_s=8.0,
+    sockets=1_000,
+    sockets_s=2.0,
     tenancy_organizations=2_000,
     tenancy_keys=20_000,
     tenancy_big_keys=2_000,

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ import psycopg
 import redis
 
 from benchmarks.prompts import BASE_DIR
+from benchmarks.served import Served, has_cpu_engine
 from benchmarks.server import (
     LOGS,
     PYTHON,
@@ -27,7 +30,6 @@ from benchmarks.server import (
 from billing.usage import STREAM as USAGE_STREAM
 from config.env import read_env_file
 from deploy.local import files
-from deploy.local.programs import CHAT_DEPLOYMENT
 from deploy.local.state import read_state
 from workers.engines import cpu
 
@@ -63,14 +65,23 @@ class EngineSettings:
     max_model_len: int
     max_num_seqs: int
     options: dict[str, Any]
-    kv_cache_gib: int
-    threads: str
+    # Of the CPU build only, elsewhere 0 and empty.
+    kv_cache_gib: int = 0
+    threads: str = ""
+
+    @property
+    def is_eager(self) -> bool:
+        """Whether the worker has vLLM neither compile nor capture graphs."""
+        return bool(self.threads)
 
 
 @contextmanager
-def platform(engine: str, profile: str = "instant", **settings: str) -> Iterator[Server]:
+def platform(
+    engine: str, profile: str = "instant", served: Served | None = None, **settings: str
+) -> Iterator[Server]:
     """The running platform, its limits raised out of reach; ``settings`` as ``make up`` reads."""
-    environment = process_environment(engine, profile) | settings
+    served = served or Served()
+    environment = process_environment(engine, profile) | served.environment() | settings
     say(f"starting Sluice (engine: {engine}, profile: {profile})")
     try:
         _run(
@@ -80,7 +91,7 @@ def platform(engine: str, profile: str = "instant", **settings: str) -> Iterator
             UP_TIMEOUT_S,
         )
         _run("limits", (PYTHON, "manage.py", "shell", "-c", _RAISE_LIMITS), environment)
-        yield _server()
+        yield _server(served)
     finally:
         down = (PYTHON, "-m", "deploy.local", "down")
         _run("down", down, environment, DOWN_TIMEOUT_S)
@@ -120,11 +131,11 @@ def _run(
         raise BenchmarkError(f"Sluice: {name} failed; see {log_path.relative_to(BASE_DIR)}.")
 
 
-def _server() -> Server:
+def _server(served: Served) -> Server:
     state = read_state(STATE_DIR)
     roots = {process.name: process.pid for process in state.processes if process.pid}
     key = read_env_file(STATE_DIR / "demo.env")["OPENAI_API_KEY"]
-    return Server("sluice", state.url, CHAT_DEPLOYMENT, roots, key)
+    return Server("sluice", state.url, served.deployment, roots, key)
 
 
 # --- What the database knows -----------------------------------------------------------
@@ -146,21 +157,43 @@ def recorded_requests() -> int:
     return int(_query("SELECT count(*) FROM billing_usageevent")[0])
 
 
-def engine_settings() -> EngineSettings:
+def charged_engine_s() -> float:
+    """Engine seconds of all usage in the ledger's table, once no report is on its way."""
+    recorded_requests()
+    return float(_query("SELECT coalesce(sum(engine_us), 0) FROM billing_usageevent")[0]) / 1e6
+
+
+def replica_metric(replica: str, name: str) -> float:
+    """The newest value of one of a replica's metrics without labels."""
+    url = f"http://127.0.0.1:{files.read_json(STATE_DIR / 'ports.json')[replica]}/metrics"
+    with urllib.request.urlopen(url, timeout=5) as answer:
+        found = re.search(rf"^{name} (\S+)", answer.read().decode(), re.MULTILINE)
+    if found is None:
+        raise BenchmarkError(f"{replica} shows no {name}.")
+    return float(found[1])
+
+
+def engine_settings(served: Served | None = None) -> EngineSettings:
     """Of the chat deployment, as its worker loads it."""
     path, dtype, length, options, running = _query(
         "SELECT v.path, v.dtype, v.max_context_tokens, v.engine_options, d.max_running_requests"
         " FROM inference_modelversion v JOIN inference_deployment d ON d.version_id = v.id"
         " WHERE d.name = %s",
-        CHAT_DEPLOYMENT,
+        (served or Served()).deployment,
     )
     environment = process_environment("vllm", "instant")
-    return EngineSettings(
+    settings = EngineSettings(
         path=Path(environment["MODEL_STORE"]) / path,
-        dtype=cpu.dtype_for(dtype),
+        dtype=dtype,
         max_model_len=length,
         max_num_seqs=running,
         options=json.loads(options) if isinstance(options, str) else options,
+    )
+    if not has_cpu_engine():
+        return settings
+    return replace(
+        settings,
+        dtype=cpu.dtype_for(dtype),
         kv_cache_gib=int(environment.get("KV_CACHE_GIB") or 1),
         threads=cpu.threads_for(environment.get("ENGINE_THREADS") or "auto"),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -25,7 +26,9 @@ def _command(settings: EngineSettings, port: int) -> list[str]:
     options = []
     for name, value in settings.options.items():
         flag = f"--{name.replace('_', '-')}"
-        options += [flag] if value is True else [flag, str(value)]
+        options += [flag] if value is True else [flag, _text(value)]
+    if settings.is_eager:
+        options.append("--enforce-eager")
     return [
         PYTHON, "-m", "vllm.entrypoints.openai.api_server",
         "--model", str(settings.path),
@@ -35,7 +38,6 @@ def _command(settings: EngineSettings, port: int) -> list[str]:
         "--dtype", settings.dtype,
         "--max-model-len", str(settings.max_model_len),
         "--max-num-seqs", str(settings.max_num_seqs),
-        "--enforce-eager",
         # In its favour: no line for each request.
         "--disable-uvicorn-access-log",
         *options,
@@ -43,9 +45,14 @@ def _command(settings: EngineSettings, port: int) -> list[str]:
 
 
 def _environment(settings: EngineSettings) -> dict[str, str]:
-    return python_environment(
-        VLLM_CPU_KVCACHE_SPACE=str(settings.kv_cache_gib),
-        VLLM_CPU_OMP_THREADS_BIND=settings.threads,
-        VLLM_NO_USAGE_STATS="1",
-        HF_HUB_OFFLINE="1",
-    )
+    environment = python_environment(VLLM_NO_USAGE_STATS="1", HF_HUB_OFFLINE="1")
+    if settings.threads:
+        environment |= {
+            "VLLM_CPU_KVCACHE_SPACE": str(settings.kv_cache_gib),
+            "VLLM_CPU_OMP_THREADS_BIND": settings.threads,
+        }
+    return environment
+
+
+def _text(value: object) -> str:
+    return json.dumps(value) if isinstance(value, dict | list) else str(value)

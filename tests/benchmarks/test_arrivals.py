@@ -41,7 +41,7 @@ def test_jains_index() -> None:
 
 
 def _outcome(tier: str, status: int, started: float, first: float, ended: float) -> Outcome:
-    return Outcome("stream", status, started, first, ended, label=tier)
+    return Outcome("stream", status, started, first, ended, completion_tokens=5, label=tier)
 
 
 def test_goodput_counts_what_was_in_time_and_in_the_window() -> None:
@@ -53,8 +53,8 @@ def test_goodput_counts_what_was_in_time_and_in_the_window() -> None:
         _outcome("flex", 503, 12, 0, 12.02),
         _outcome("flex", 0, 12, 0, 13),
     ]
-    result = summarize_overload(outcomes, begin=10, window_s=10, peak_per_s=0.2)
-    assert result["goodput"] == 1.0  # two in ten seconds
+    result = summarize_overload(outcomes, begin=10, window_s=10, peak_tokens_per_s=1.0)
+    assert result["goodput"] == 1.0  # two of five tokens in ten seconds
     assert (result["served"], result["refused"], result["failed"]) == (4, 1, 1)
     assert result["refused_p99_ms"] == pytest.approx(20)
     priority, standard, flex = result["tiers"]  # type: ignore[misc]
