@@ -39,13 +39,20 @@ print()
 """
 
 
-def render_banner(state_dir: Path, url: str, *, is_simulated: bool, is_detached: bool) -> str:
+def render_banner(
+    state_dir: Path,
+    url: str,
+    *,
+    is_simulated: bool,
+    is_detached: bool,
+    model: str = programs.CHAT_DEPLOYMENT,
+) -> str:
     return TEMPLATE.format(
         note=" (simulated engine: it makes its answers up)" if is_simulated else "",
         url=url,
         demo=shlex.quote(str(state_dir / "demo.env")),
         python=shlex.quote(sys.executable),
-        model=programs.CHAT_DEPLOYMENT,
+        model=model,
         ending="make down stops it; make status and make logs show it."
         if is_detached
         else "Ctrl-C stops it; make status and make logs work in another terminal.",

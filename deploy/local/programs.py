@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -29,6 +31,38 @@ class Choices:
     port: int
     chat_replicas: int
     web_processes: int = 1
+    # Weights to serve in SmolLM2's place, alone: no embedding model then.
+    chat_model: str = ""
+    chat_dtype: str = ""
+    chat_options: str = ""  # JSON, the version's engine options
+    chat_running: int = 64
+
+    @property
+    def chat_deployment(self) -> str:
+        if not self.chat_model:
+            return CHAT_DEPLOYMENT
+        last = self.chat_model.rstrip("/").rsplit("/", 1)[-1].split("@")[0]
+        return re.sub(r"[^a-z0-9_-]+", "-", last.removesuffix(".gguf").lower()).strip("-")
+
+    @property
+    def pull(self) -> tuple[str, ...]:
+        """Arguments of ``manage.py`` that bring what is served into the store."""
+        if not self.chat_model:
+            return ("pull_model", "--default")
+        command = ["pull_model", self.chat_model, "--model", self.chat_deployment, "--kind", "chat"]
+        if self.chat_dtype:
+            command += ["--dtype", self.chat_dtype]
+        if self.chat_options:
+            command += ["--engine-options", self.chat_options]
+        return tuple(command)
+
+    @property
+    def demo(self) -> tuple[str, ...]:
+        """Arguments of ``manage.py`` that make the demo, and what is served a deployment."""
+        if not self.chat_model:
+            return ("create_demo",)
+        running = str(self.chat_running)
+        return ("create_demo", "--model", self.chat_deployment, "--running", running)
 
     @property
     def address(self) -> str:
@@ -45,7 +79,23 @@ def read_choices() -> Choices:
         port=_number("PORT", 8000, 1, 65_535),
         chat_replicas=_number("CHAT_REPLICAS", 1, 1, 64),
         web_processes=_number("WEB_PROCESSES", 1, 1, 16),
+        chat_model=os.environ.get("CHAT_MODEL", ""),
+        chat_dtype=os.environ.get("CHAT_DTYPE", ""),
+        chat_options=_json("CHAT_OPTIONS"),
+        chat_running=_number("CHAT_RUNNING", 64, 1, 4_096),
     )
+
+
+def _json(name: str) -> str:
+    """The text of a JSON object; empty when it is not set."""
+    raw = os.environ.get(name, "")
+    try:
+        is_object = not raw or isinstance(json.loads(raw), dict)
+    except ValueError:
+        is_object = False
+    if not is_object:
+        raise LocalError(f"{name}={raw} is not a JSON object.")
+    return raw
 
 
 def _number(name: str, default: int, low: int, high: int) -> int:
@@ -60,9 +110,11 @@ def plan_processes(
 ) -> list[list[ProcessSpec]]:
     """Groups in the order in which they stop: who takes requests in goes first."""
     replicas = [
-        *((f"chat-{number}", CHAT_DEPLOYMENT) for number in range(1, choices.chat_replicas + 1)),
-        ("embed-1", EMBEDDING_DEPLOYMENT),
+        (f"chat-{number}", choices.chat_deployment)
+        for number in range(1, choices.chat_replicas + 1)
     ]
+    if not choices.chat_model:
+        replicas.append(("embed-1", EMBEDDING_DEPLOYMENT))
     worker = with_logins(environment, WORKER_LOGINS)
     web = with_logins(environment, WEB_LOGINS)
     gateways = ["web", *(f"web-{number}" for number in range(2, choices.web_processes + 1))]

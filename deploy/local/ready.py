@@ -32,19 +32,21 @@ class Probe:
     log: str = "web"  # whose log to show when it never answers
 
 
-def probes() -> list[Probe]:
+def probes(choices: programs.Choices) -> list[Probe]:
     """In the order in which they come true, each with whose log explains its absence."""
     chat = {
-        "model": programs.CHAT_DEPLOYMENT,
+        "model": choices.chat_deployment,
         "messages": [{"role": "user", "content": "Say hello."}],
         "max_tokens": 8,
     }
     embedding = {"model": programs.EMBEDDING_DEPLOYMENT, "input": "hello"}
-    return [
+    found = [
         Probe("web process with its replicas", "/readyz"),
         Probe("first chat completion", "/v1/chat/completions", chat, "chat-1"),
-        Probe("first embedding", "/v1/embeddings", embedding, "embed-1"),
     ]
+    if not choices.chat_model:
+        found.append(Probe("first embedding", "/v1/embeddings", embedding, "embed-1"))
+    return found
 
 
 @dataclass(frozen=True)

@@ -105,7 +105,8 @@ def _say_running(state_dir: Path) -> int:
         return 0
     print(f"Sluice is already running at {url} (process {state.pid}).")
     simulated = os.environ.get("ENGINE") == "simulated"
-    print(render_banner(state_dir, url, is_simulated=simulated, is_detached=True))
+    model = programs.read_choices().chat_deployment
+    print(render_banner(state_dir, url, is_simulated=simulated, is_detached=True, model=model))
     return 0
 
 
@@ -130,9 +131,9 @@ def _prepare(state_dir: Path, choices: programs.Choices, progress: Progress) -> 
     with progress.step("collect static files"):
         _manage(progress, marked, "collectstatic", "--no-input", "--verbosity=0")
     with progress.step("pull models"):
-        _manage(progress, marked, "pull_model", "--default", timeout_s=PULL_TIMEOUT_S)
+        _manage(progress, marked, *choices.pull, timeout_s=PULL_TIMEOUT_S)
     with progress.step("demo organization"):
-        _manage(progress, marked, "create_demo")
+        _manage(progress, marked, *choices.demo)
     return Prepared(choices, environment, services.embedded())
 
 
@@ -237,7 +238,7 @@ def _wait_ready(
     limit_s = float(os.environ.get("READY_TIMEOUT_S") or READY_TIMEOUT_S)
     deadline = time.monotonic() + limit_s
     with progress.step("start processes and wait for the first answers"):
-        for probe in ready.probes():
+        for probe in ready.probes(prepared.choices):
             ready.wait_for(
                 probe,
                 port=prepared.choices.port,
@@ -254,7 +255,11 @@ def _print_banner(state_dir: Path, prepared: Prepared, *, is_detached: bool) -> 
     is_simulated = prepared.environment.get("ENGINE") == "simulated"
     print(
         render_banner(
-            state_dir, prepared.choices.url, is_simulated=is_simulated, is_detached=is_detached
+            state_dir,
+            prepared.choices.url,
+            is_simulated=is_simulated,
+            is_detached=is_detached,
+            model=prepared.choices.chat_deployment,
         ),
         flush=True,
     )

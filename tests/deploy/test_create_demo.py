@@ -161,6 +161,20 @@ def test_a_key_of_another_kind_in_the_file_is_not_taken(state_dir: Path) -> None
     assert after["OPENAI_API_KEY"] == before["OPENAI_API_KEY"]
 
 
+def test_one_model_may_be_served_in_place_of_the_default_ones(state_dir: Path) -> None:
+    ModelVersion.objects.create(
+        model=Model.objects.create(name="llama", kind="chat"),
+        version="1",
+        max_context_tokens=128,
+        pulled_at=timezone.now(),
+    )
+    call_command("create_demo", "--model", "llama", "--running", "256", stdout=StringIO())
+    assert [(each.name, each.max_running_requests) for each in Deployment.objects.all()] == [
+        ("llama", 256)
+    ]
+    assert not Price.objects.exists()
+
+
 def test_models_that_were_not_pulled_are_named(state_dir: Path) -> None:
     ModelVersion.objects.all().delete()
     with pytest.raises(CommandError, match="pull_model --default"):

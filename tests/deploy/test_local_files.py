@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from config.env import read_env_file
-from deploy.local import backoff, banner, files, logs, programs, runtime_env
+from deploy.local import backoff, banner, files, logs, programs, ready, runtime_env
 from deploy.local.files import LocalError
 from deploy.local.state import PlatformState, ProcessState, read_state, take_lock, write_state
 from deploy.local.status import render_status
@@ -127,6 +127,34 @@ def test_processes_stop_from_the_client_inwards(tmp_path: Path) -> None:
     assert "replica.chat-2" in chat.command
     ports = {spec.environment.get("WORKER_METRICS_PORT") for spec in groups[1]}
     assert len(ports) == 3 and None not in ports
+
+
+def test_a_model_of_ones_own_is_served_in_place_of_the_default_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CHAT_MODEL", "hf://meta/Llama-3.1-8B@main")
+    monkeypatch.setenv("CHAT_OPTIONS", '{"tensor_parallel_size": 2}')
+    monkeypatch.setenv("CHAT_RUNNING", "256")
+    choices = programs.read_choices()
+    groups = programs.plan_processes(tmp_path, choices, {})
+    assert [(spec.name, spec.environment["REPLICA_DEPLOYMENT"]) for spec in groups[1]] == [
+        ("chat-1", "llama-3-1-8b")
+    ]
+    assert choices.pull == (
+        *("pull_model", "hf://meta/Llama-3.1-8B@main", "--model", "llama-3-1-8b"),
+        *("--kind", "chat", "--engine-options", '{"tensor_parallel_size": 2}'),
+    )
+    assert choices.demo == ("create_demo", "--model", "llama-3-1-8b", "--running", "256")
+    assert [probe.path for probe in ready.probes(choices)] == ["/readyz", "/v1/chat/completions"]
+
+
+@pytest.mark.parametrize("raw", ["{", "[1]", "yes"])
+def test_engine_options_that_are_no_object_are_refused_by_name(
+    monkeypatch: pytest.MonkeyPatch, raw: str
+) -> None:
+    monkeypatch.setenv("CHAT_OPTIONS", raw)
+    with pytest.raises(LocalError, match="CHAT_OPTIONS="):
+        programs.read_choices()
 
 
 @pytest.mark.parametrize("raw", ["0", "65536", "-1", "eight", "80.5", "²"])

@@ -41,7 +41,9 @@ def test_table_names_no_path_of_this_machine() -> None:
 def test_variables_of_make_up_are_told() -> None:
     """Those that no setting declares: read in deploy.local, or by the Makefile itself."""
     sources = "\n".join(path.read_text() for path in (ROOT / "deploy" / "local").glob("*.py"))
-    read = set(re.findall(r'environ(?:ment)?\.get\("([A-Z_]+)"|_number\("([A-Z_]+)"', sources))
+    read = set(
+        re.findall(r'environ(?:ment)?\.get\("([A-Z_]+)"|_(?:number|json)\("([A-Z_]+)"', sources)
+    )
     assert "$(DETACH)" in (ROOT / "Makefile").read_text()
     section = PAGE.read_text().split("## Variables of `make up`")[1].split("\n## ")[0]
     told = set(re.findall(r"^\| `(\w+)`", section, re.MULTILINE))

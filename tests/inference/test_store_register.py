@@ -86,6 +86,15 @@ def test_what_staff_edited_stays_unless_the_operator_asks(source: Path) -> None:
     row.refresh_from_db()
     assert (row.max_context_tokens, row.engine_options) == (32, {"seed": 1})
     assert pulled_events()[-1].before["max_context_tokens"] == 64
+    pull(source, "--engine-options", '{"seed": 2}')
+    row.refresh_from_db()
+    assert (row.max_context_tokens, row.engine_options) == (32, {"seed": 2})
+
+
+@pytest.mark.parametrize("raw", ["{", "[1]"])
+def test_engine_options_are_a_json_object(source: Path, raw: str) -> None:
+    with pytest.raises(CommandError, match="--engine-options"):
+        pull(source, "--engine-options", raw)
 
 
 @pytest.mark.django_db

@@ -92,10 +92,12 @@ class VllmEngine:
         self._is_ready = True
 
     async def submit(self, submission: Submission) -> None:
-        from vllm.exceptions import VLLMClientError
+        from vllm import exceptions
         from vllm.inputs.engine import tokens_input
         from vllm.v1.engine.exceptions import EngineDeadError
 
+        # Before 0.32 such errors were ValueErrors.
+        client_error = getattr(exceptions, "VLLMClientError", ValueError)
         engine_id = submission.engine_id
         try:
             prepared = await self._prepare(submission)
@@ -117,7 +119,7 @@ class VllmEngine:
         except _Unacceptable as error:
             self._refuse(engine_id, "invalid_parameters", str(error))
             return
-        except (ValueError, TypeError, NotImplementedError, VLLMClientError) as error:
+        except (ValueError, TypeError, NotImplementedError, client_error) as error:
             # vLLM refuses odd parameters with these; the engine is untouched.
             log.info("engine.refused", extra={"sequence": engine_id, "error": str(error)})
             self._refuse(engine_id, "invalid_parameters")
@@ -342,6 +344,8 @@ def _load(spec: EngineSpec, make_stat_logger: Callable[[], type]) -> Any:
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("VLLM_CONFIGURE_LOGGING", "0")
+    # Not forked from this process, which has threads: what they hold stays held in a child.
+    os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
     # Or it writes a line a step.
     logging.getLogger("vllm.v1.metrics.loggers").setLevel(logging.WARNING)
     from vllm.engine.arg_utils import AsyncEngineArgs

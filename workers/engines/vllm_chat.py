@@ -19,9 +19,11 @@ class ChatParsers:
     """What one engine's model needs; raises TypeError if vLLM has no such parser for it."""
 
     def __init__(self, spec: EngineSpec, tokenizer: Any, model_config: Any):
+        self._tokenizer, self._model_config, self._class = tokenizer, model_config, None
+        if not (spec.tool_parser or spec.reasoning_parser):
+            return
         from vllm.parser import ParserManager
 
-        self._tokenizer, self._model_config = tokenizer, model_config
         self._class = ParserManager.get_parser(
             tool_parser_name=spec.tool_parser or None,
             reasoning_parser_name=spec.reasoning_parser or None,

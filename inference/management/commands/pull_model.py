@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser
-from dataclasses import dataclass, replace
+import json
+from argparse import ArgumentParser, ArgumentTypeError
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ class Wish:
     description: str = ""
     tool_parser: str = ""
     reasoning_parser: str = ""
+    engine_options: dict[str, Any] = field(default_factory=dict)
     explicit: frozenset[str] = frozenset()  # fields to overwrite in a registered version
 
 
@@ -54,6 +56,12 @@ class Command(BaseCommand):
         add("--description", default="", help="A sentence about the model.")
         add("--tool-parser", choices=sorted(TOOL_PARSERS), help="vLLM's, of its tool calls.")
         add("--reasoning-parser", choices=sorted(REASONING_PARSERS), help="Of its thoughts.")
+        add(
+            "--engine-options",
+            type=_json_object,
+            metavar="JSON",
+            help="Further AsyncEngineArgs of vLLM.",
+        )
         add("--sha256", default="", help="Refuse a source of another digest.")
         add("--verify", action="store_true", help="Hash every file of a model already there.")
         add("--replace", action="store_true", help="Pull again over what is there.")
@@ -79,6 +87,16 @@ class Command(BaseCommand):
         return report
 
 
+def _json_object(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise ArgumentTypeError(f"{text!r} is not JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise ArgumentTypeError(f"{text!r} is not a JSON object.")
+    return value
+
+
 def _wish(options: dict[str, Any]) -> Wish:
     uri: str = options["uri"]
     last = uri.rstrip("/").rsplit("/", 1)[-1].removesuffix(".gguf").split("@")[0]
@@ -95,6 +113,7 @@ def _wish(options: dict[str, Any]) -> Wish:
         "max_context_tokens": options["context"],
         "tool_parser": options["tool_parser"],
         "reasoning_parser": options["reasoning_parser"],
+        "engine_options": options["engine_options"],
     }
     return Wish(
         pull,
@@ -104,6 +123,7 @@ def _wish(options: dict[str, Any]) -> Wish:
         options["description"],
         options["tool_parser"] or "",
         options["reasoning_parser"] or "",
+        options["engine_options"] or {},
         frozenset(name for name, value in given.items() if value is not None),
     )
 
@@ -153,6 +173,7 @@ def _register(wish: Wish, pulled: Pulled, facts: Facts) -> None:
             embedding_dimensions=facts.embedding_dimensions,
             tool_parser=wish.tool_parser,
             reasoning_parser=wish.reasoning_parser,
+            engine_options=wish.engine_options,
         ),
         kind=facts.kind,
         pulled_at=datetime.fromisoformat(pulled.manifest.pulled_at),

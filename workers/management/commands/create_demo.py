@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import shlex
+from argparse import ArgumentParser
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,8 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import transaction
 from django.utils import timezone
 
-from inference.models import ModelVersion
+from inference.actions import notify_registry_changed
+from inference.models import Deployment, ModelVersion
 from tenants import keys
 from tenants.actions import create_api_key, create_organization, create_project, revoke_api_key
 from tenants.authentication import get_principal
@@ -43,16 +45,28 @@ STAFF_EMAIL = "staff@demo.localhost"
 class Command(BaseCommand):
     help = "Make or repair the demo organizations, and write demo.env."
 
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument(
+            "--model", help="Deploy this pulled model in place of the two default ones, unpriced."
+        )
+        parser.add_argument(
+            "--running", type=int, help="Sequences that its replicas' engines run at once."
+        )
+
     def handle(self, *args: Any, **options: Any) -> None:
         if settings.IS_PRODUCTION:
             raise CommandError("A demo with a superuser does not belong in production.")
         path = Path(settings.STATE_DIR) / "demo.env"
         known = read_exports(path)
-        check_pulled(DEMO_PRICES)
+        served = [options["model"]] if options["model"] else list(DEMO_PRICES)
+        check_pulled(served)
         ensure_plans(self.stdout.write)
-        # Not of every pulled model: `make up` has replicas of these two only.
-        ensure_deployments(self.stdout.write, only=DEMO_PRICES)
-        ensure_demo_prices(self.stdout.write)
+        # Not of every pulled model: `make up` has replicas of these only.
+        ensure_deployments(self.stdout.write, only=served)
+        if options["model"]:
+            ensure_running(options["model"], options["running"])
+        else:
+            ensure_demo_prices(self.stdout.write)
         owner, owner_password = ensure_user(OWNER_EMAIL, known.get("SLUICE_OWNER_PASSWORD"))
         _, staff_password = ensure_user(
             STAFF_EMAIL, known.get("SLUICE_STAFF_PASSWORD"), is_staff=True
@@ -93,6 +107,13 @@ def check_pulled(models: Iterable[str]) -> None:
     for name in models:
         if not ModelVersion.objects.filter(model__name=name).exclude(pulled_at=None).exists():
             raise CommandError(f"{name} is not in the store: run manage.py pull_model --default.")
+
+
+def ensure_running(model: str, running: int | None) -> None:
+    """Of the model's deployments that replicas serve here; None leaves them as they are."""
+    if running is not None:
+        Deployment.objects.filter(version__model__name=model).update(max_running_requests=running)
+        notify_registry_changed()
 
 
 # --- demo.env -------------------------------------------------------------------------------
