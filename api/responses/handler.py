@@ -37,7 +37,7 @@ from inference.answers.models import StoredAnswer
 from inference.answers.selectors import get_turns
 from inference.errors import ContentBlocked, ContextLengthExceeded, InferenceError, InvalidRequest
 from inference.models import Model
-from tenants.errors import TenantError
+from tenants.errors import AccessDenied, TenantError
 from tenants.models import ApiKey, Project
 from tenants.principal import Principal
 
@@ -281,6 +281,8 @@ async def _before(principal: Principal, body: PromptFields) -> list[Item]:
     """The items of the turns that this one follows. The instructions of one hold for it alone."""
     if body.previous_response_id is None:
         return []
+    if not principal.may("answers.read"):  # a model can be asked to repeat what was said
+        raise AccessDenied("This API key lacks the scope answers.read.")
     turns = await Caller(principal, None).work(_turns, body.previous_response_id)
     return [item for turn in turns for item in (*turn["input"], *turn["response"]["output"])]
 

@@ -10,6 +10,7 @@ import openai
 import pytest
 from openai.types.responses import Response
 
+from tests.api.test_files_and_batches import project_key
 from tests.harness.platform import CHAT_MODEL, Platform, wait_for
 
 BASE: dict[str, Any] = {"model": CHAT_MODEL, "max_output_tokens": 8}
@@ -239,6 +240,27 @@ def test_nothing_of_another_organization_is_there(simulated: Platform) -> None:
         client.responses.cancel(made.id)
     with refused(openai.BadRequestError, "stream", "unsupported_parameter"):
         client.responses.retrieve(made.id, stream=True)
+
+
+def test_keys_are_held_to_their_scopes(simulated: Platform) -> None:
+    made = say(simulated.openai())
+    _, secret = project_key(simulated, scopes=["inference.chat"])
+    asker = simulated.openai(secret)
+    assert say(asker).output_text
+    for attempt in (
+        lambda: asker.responses.retrieve(made.id),
+        lambda: say(asker, previous_response_id=made.id),
+        lambda: asker.chat.completions.list(),
+    ):
+        with pytest.raises(openai.PermissionDeniedError, match=r"answers\.read"):
+            attempt()
+    with pytest.raises(openai.PermissionDeniedError, match=r"answers\.write"):
+        asker.responses.delete(made.id)
+    _, secret = project_key(simulated, scopes=["answers.read"])
+    reader = simulated.openai(secret)
+    assert reader.responses.retrieve(made.id).id == made.id
+    with pytest.raises(openai.PermissionDeniedError, match=r"inference\.chat"):
+        say(reader)
 
 
 def test_an_organization_that_keeps_nothing_says_so(simulated: Platform) -> None:
