@@ -32,6 +32,9 @@ from api.completions.wire import (
     CompletionRequest,
 )
 from api.embeddings.handler import MOST_INPUTS
+from api.messages.wire import LEAST_THINKING_TOKENS, MOST_BLOCKS
+from api.scoring.wire import MOST_DOCUMENTS as MOST_RERANKED
+from api.tokenize.handler import MOST_TOKENS
 from config.settings import env
 from workers.engines import grammar_child
 
@@ -151,6 +154,10 @@ def test_guide_has_every_parameter() -> None:
         ("MOST_MEMORY", grammar_child.MOST_MEMORY_BYTES >> 30, "CPU and {} GiB"),
         ("MOST_PROMPTS", MOST_PROMPTS, "a list of up to {} of either; choices"),
         ("MOST_INPUTS", MOST_INPUTS, "a list of up to {} of either. `encoding_format`"),
+        ("MOST_BLOCKS", MOST_BLOCKS, "or up to {} blocks a message"),
+        ("LEAST_THINKING", LEAST_THINKING_TOKENS, "(`budget_tokens` from {}, below"),
+        ("MOST_RERANKED", MOST_RERANKED, "a query and up to {} documents are"),
+        ("MOST_TOKENS", MOST_TOKENS, "takes `tokens`, up to {}, and gives"),
         ("REQUEST_TIMEOUT_S", float(env.declared["REQUEST_TIMEOUT_S"].default), "{} s (`REQU"),
         ("BODY_TIMEOUT_S", float(env.declared["BODY_TIMEOUT_S"].default), "within {} s (`BODY"),
         ("MAX_IN_FLIGHT", int(env.declared["MAX_IN_FLIGHT"].default), "| {} (`MAX_IN"),
