@@ -7,14 +7,16 @@ never query it. Prices that begin later are in it and take effect at their momen
 from __future__ import annotations
 
 import logging
+from bisect import bisect_right
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from asgiref.sync import sync_to_async
 from django.db import connection
 
 from billing.models import Price
-from billing.prices import BilledTokens, billed_tokens, cost_micros, select_price
+from billing.prices import BilledTokens, billed_tokens, cost_micros
 from billing.usage import UsageReport
 from tenants.postgres.listening import keep_fresh
 
@@ -73,12 +75,28 @@ class Pricebook:
             connection.close()
 
     def _price(self, model: str, at: float) -> Price | None:
-        prices = self._prices.get(model)
-        return select_price(prices, model, datetime.fromtimestamp(at, UTC)) if prices else None
+        """As ``select_price`` says, without looking at every price for every request."""
+        book = self._prices.get(model)
+        if book is None:
+            return None
+        begun = bisect_right(book.begin, datetime.fromtimestamp(at, UTC))
+        return book.prices[begun - 1] if begun else None
 
 
-def _by_model(prices: Iterable[Price]) -> dict[str, tuple[Price, ...]]:
-    books: dict[str, list[Price]] = {}
+class _Book(NamedTuple):
+    """One model's prices in the order in which they begin."""
+
+    begin: list[datetime]
+    prices: list[Price]
+
+
+def _by_model(prices: Iterable[Price]) -> dict[str, _Book]:
+    books: dict[str, dict[datetime, Price]] = {}
     for price in prices:
-        books.setdefault(price.model, []).append(price)
-    return {model: tuple(its) for model, its in books.items()}
+        books.setdefault(price.model, {}).setdefault(price.effective_from, price)
+    return {model: _book_of(its) for model, its in books.items()}
+
+
+def _book_of(prices: dict[datetime, Price]) -> _Book:
+    begin = sorted(prices)
+    return _Book(begin, [prices[each] for each in begin])

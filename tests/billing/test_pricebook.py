@@ -17,6 +17,7 @@ from billing import pricebook as pricebooks
 from billing.actions import add_price, record_usage
 from billing.models import Price, UsageEvent
 from billing.pricebook import Pricebook
+from billing.prices import select_price
 from tests.billing.factory import MODEL, STARTED_AT, Tenant, make_price, make_report
 from tests.inference.callers import eventually
 from tests.tenants.database import in_thread, watched_queries
@@ -135,3 +136,20 @@ async def test_without_a_notice_prices_are_read_anew_in_time(
     async with running(book):
         await in_thread(make_price)
         await eventually(lambda: book.most_cost_micros(MODEL, 1, 0, AT) == 2, 5)
+
+
+@given(
+    st.lists(st.integers(0, 20), min_size=1, max_size=6, unique=True), st.floats(-1, 22, width=32)
+)
+def test_the_price_in_memory_is_the_one_that_the_ledger_selects(
+    begin: list[int], at: float
+) -> None:
+    epoch = datetime(2026, 1, 1, tzinfo=UTC)
+    prices = [
+        Price(model=model, effective_from=epoch + timedelta(seconds=second))
+        for second in begin
+        for model in ("a", "b")
+    ]
+    unix_s = epoch.timestamp() + at
+    found = Pricebook(prices)._price("a", unix_s)
+    assert found is select_price(prices, "a", datetime.fromtimestamp(unix_s, UTC))
