@@ -466,6 +466,8 @@ async def _service(gateway: Gateway, request: Request, path: str) -> Response:
     if not _may_read_metrics(request):
         raise UnknownPath(f"Unknown request URL: GET {path}.")
     metrics.IN_FLIGHT.set(gateway.requests)
+    metrics.SOCKETS.set(len(gateway.sockets))
+    metrics.KEPT.set(len(gateway.producers))
     content = await asyncio.to_thread(generate_latest)
     return Response(200, [(b"content-type", CONTENT_TYPE_LATEST.encode())], content)
 

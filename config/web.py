@@ -25,7 +25,7 @@ GRACE_S = 30
 GOODBYE_S = 1.0
 _POLL_S = 0.02
 # A WebSocket is asked this often whether it lives, and has as long for its answer.
-PING_S = 20.0
+PING_S = 30.0
 
 
 class PoliteServer(uvicorn.Server):

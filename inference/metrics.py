@@ -40,6 +40,8 @@ OVERHEAD = LoopHistogram(
     buckets=(0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5),
 )
 IN_FLIGHT = Gauge("sluice_gateway_in_flight_requests", "Requests this gateway holds")
+SOCKETS = Gauge("sluice_gateway_open_sockets", "WebSockets open at this gateway")
+KEPT = Gauge("sluice_gateway_kept_answers", "Answers under way that outlive their requests")
 REFUSED = Counter("sluice_gateway_refused_requests", "Requests refused", ["code"])
 CONTINUED = Counter(
     "sluice_gateway_continued_sequences",

@@ -14,6 +14,8 @@ from billing.models import Price
 from billing.usage import FIELD, STREAM, UsageReport, decode_report
 from inference import holds, wire
 from inference.holds import HoldNote, encode_note, reconcile_holds
+from inference.stream_log import Meta as LogMeta
+from inference.stream_log import StreamLogs
 from inference.wire import WorkerUsage
 from tenants.admission import Admission
 from tenants.principal import Limits
@@ -260,3 +262,31 @@ def test_an_unreadable_hold_frees_its_limits_when_it_expires(valkey: redis.Redis
     assert monthly(valkey) == (0, 0)
     assert reports(valkey) == {}
     assert not valkey.exists("held:req-bad")
+
+
+@pytest.mark.parametrize("is_committed", [False, True])
+def test_an_answer_with_a_key_is_billed_if_it_was_committed(
+    valkey: redis.Redis, is_committed: bool
+) -> None:
+    """Its gateway died: whoever asks again with the key pays, or has paid; never both."""
+
+    async def run() -> str:
+        link = RedisLink(django_settings.REDIS_URL, timeout_s=5, name="test")
+        writer = await StreamLogs(link).begin("a", LogMeta(5, 3, 7, "/v1/chat/completions"))
+        assert writer is not None
+        if is_committed:
+            await writer.commit()
+        note = HoldNote(
+            "dead", 5, 3, 7, "tiny", "chat.completions", time.time() - 60, "standard", "a"
+        )
+        await asyncio.to_thread(admit, "a", note=encode_note(note))
+        worker_notes(valkey, usage("a/0.0"))
+        assert await asyncio.to_thread(reconcile_holds) == 1
+        state = await writer.commit()
+        await link.aclose()
+        return state
+
+    state = asyncio.run(run())
+    report = reports(valkey)["a"]
+    assert report.completion_tokens == (12 if is_committed else 0)
+    assert state == ("open" if is_committed else "lost"), "who was not billed cannot commit now"
