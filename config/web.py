@@ -42,7 +42,11 @@ class PoliteServer(uvicorn.Server):
         deadline = time.monotonic() + GOODBYE_S
         while state.connections and time.monotonic() < deadline:
             await asyncio.sleep(_POLL_S)
+        began = time.monotonic()
         await self._say_goodbye_to_sockets()
+        # Requests by HTTP went on meanwhile, and have as long together as without sockets.
+        left_s = GRACE_S - int(time.monotonic() - began)
+        self.config.timeout_graceful_shutdown = max(1, left_s)
         await super().shutdown(sockets)
 
     @staticmethod
