@@ -1,6 +1,7 @@
 # One machine, nothing but Python. `make up` brings the platform up; see README.md.
 #
 #   make up [PORT=8000] [DETACH=0|1] [CHAT_REPLICAS=1] [WEB_PROCESSES=1] [ENGINE=vllm|simulated]
+#           [CHAT_MODEL=hf://...]
 #   make down | restart [NAME=web] | status | logs [NAME=chat-1] [FOLLOW=0]
 #   make test | check | bench | chaos | install
 
