@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import AsyncIterator
+from itertools import takewhile
 from typing import Any
 
 import msgspec
@@ -254,21 +255,22 @@ async def prepare(
 
 
 async def _plan_what_fits(plan: Any, conversation: list[Item]) -> Plan:
-    """With as little as possible left out at the beginning; what is left begins with something
-    that a user said, so that no call is parted from its output."""
+    """With as little as possible left out after what the system says first; what is left begins
+    with something that a user said, so that no call is parted from its output."""
     try:
         whole: Plan = await plan(conversation)
         return whole
     except ContextLengthExceeded as error:
         too_long = error
-    starts = [index for index, item in enumerate(conversation) if item.get("role") == "user"]
-    starts = [index for index in starts if index > 0]
+    first = list(takewhile(lambda item: item.get("role") in ("system", "developer"), conversation))
+    users = [index for index, item in enumerate(conversation) if item.get("role") == "user"]
+    starts = [index for index in users if index > len(first)]
     found: Plan | None = None
     low, high = 0, len(starts)
     while low < high:
         middle = (low + high) // 2
         try:
-            found = await plan(conversation[starts[middle] :])
+            found = await plan(first + conversation[starts[middle] :])
             high = middle
         except ContextLengthExceeded:
             low = middle + 1

@@ -14,6 +14,7 @@ from tests.api.test_files_and_batches import project_key
 from tests.harness.platform import CHAT_MODEL, Platform, wait_for
 
 BASE: dict[str, Any] = {"model": CHAT_MODEL, "max_output_tokens": 8}
+CONTEXT = 4_096  # of the demo's model
 SECRET = "the walrus is paul"
 
 
@@ -132,13 +133,23 @@ def test_what_is_not_served_is_refused_by_its_name(
 
 def test_what_does_not_fit_is_refused_or_left_out_at_the_beginning(simulated: Platform) -> None:
     client = simulated.openai()
-    turns = [{"role": "user", "content": f"turn {n} " + "word " * 3_000} for n in range(24)]
+    turns = [{"role": "user", "content": f"turn {n} " + "word " * 300} for n in range(24)]
     short = client.responses.input_tokens.count(model=CHAT_MODEL, input=turns[-1:])  # type: ignore[arg-type]
     with refused(openai.BadRequestError, "input", "context_length_exceeded"):
         client.responses.create(**BASE, input=turns)  # type: ignore[arg-type]
     kept = client.responses.create(**BASE, input=turns, truncation="auto")  # type: ignore[arg-type]
     assert kept.usage is not None
-    assert kept.usage.input_tokens >= short.input_tokens > 3_000
+    assert kept.usage.input_tokens >= short.input_tokens > 300
+    rule = {"role": "developer", "content": "rule " * 500}
+    told = client.responses.create(**BASE, input=[rule, *turns], truncation="auto")  # type: ignore[arg-type]
+    # The rule, and as many of the last turns as fit beside it.
+    left = [
+        client.responses.input_tokens.count(model=CHAT_MODEL, input=[rule, *turns[-n:]])  # type: ignore[list-item]
+        for n in range(1, 13)
+    ]
+    assert told.usage is not None
+    fitting = [each.input_tokens for each in left if each.input_tokens < CONTEXT]
+    assert told.usage.input_tokens == fitting[-1] and len(fitting) < len(left)
     assert len(client.responses.input_items.list(kept.id, limit=100).data) == 24
 
 

@@ -13,10 +13,14 @@ import api.errors
 import api.files.handler
 import api.http
 import api.resources
+import api.streams.handler
+import config.web
+import inference.answers.selectors
 import inference.batches.actions
 import inference.errors
 import inference.files.actions
 import inference.objects.store
+import inference.stream_log
 import tenants.authentication
 import tenants.errors
 from api import parameters
@@ -32,8 +36,10 @@ from api.completions.wire import (
     CompletionRequest,
 )
 from api.embeddings.handler import MOST_INPUTS
+from api.kept import answers, claims, producer
 from api.messages.wire import LEAST_THINKING_TOKENS, MOST_BLOCKS
 from api.scoring.wire import MOST_DOCUMENTS as MOST_RERANKED
+from api.stream import tickets
 from api.tokenize.handler import MOST_TOKENS
 from config.settings import env
 from workers.engines import grammar_child
@@ -46,7 +52,7 @@ ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text()
 NOT_OF_THE_API = {
     "invalid_request", "invitation_invalid", "already_done", "invalid_source",
     "missing_package", "checksum_mismatch", "version_taken", "fetch_failed", "conversion_failed",
-    "store_busy", "request_in_flight", "idempotency_key_reused",
+    "store_busy",
 }  # fmt: skip
 
 
@@ -87,8 +93,11 @@ def test_guide_has_every_error_code_and_no_other() -> None:
         tenants.errors, tenants.authentication, inference.errors,
         api.asgi, api.errors, api.http, parameters, consumer,
         api.files.handler, api.resources, inference.batches.actions, inference.files.actions,
-        inference.objects.store,
+        inference.objects.store, inference.stream_log, claims, api.streams.handler,
+        inference.answers.selectors,
     )  # fmt: skip
+    in_streams = (answers.LOST, answers.FULL, producer.ABANDONED, producer.STOPPED)
+    written |= {each.code for each in in_streams if each.code}
     # Given as arguments of a helper, in api.errors.
     written |= {"unknown_parameter", "missing_required_parameter", "invalid_type"}
     table = GUIDE.split("## Errors")[1].split("\n## ")[0]
@@ -162,7 +171,19 @@ def test_guide_has_every_parameter() -> None:
         ("BODY_TIMEOUT_S", float(env.declared["BODY_TIMEOUT_S"].default), "within {} s (`BODY"),
         ("MAX_IN_FLIGHT", int(env.declared["MAX_IN_FLIGHT"].default), "| {} (`MAX_IN"),
         ("MAX_BODY_BYTES", int(env.declared["MAX_BODY_BYTES"].default) >> 20, "{} MiB (`MAX_B"),
-        ("WEBSOCKET", int(env.declared["WEBSOCKET_MAX_REQUESTS"].default), "At most {} requests"),
+        (
+            "WEBSOCKET",
+            int(env.declared["WEBSOCKET_MAX_REQUESTS"].default),
+            "| {} (`WEBSOCKET_MAX_R",
+        ),
+        ("SOCKETS", int(env.declared["WEBSOCKET_MAX_PER_KEY"].default), "| {}, 5,000 (`WEBS"),
+        ("IDLE", float(env.declared["WEBSOCKET_IDLE_S"].default), "| {} s (`WEBSOCKET_IDLE_S`)"),
+        ("PING", config.web.PING_S, "one every {} s"),
+        ("GRACE", float(env.declared["RESUME_GRACE_S"].default), "for {} s (`RESUME_GRACE_S`)"),
+        ("TICKETS", tickets.MOST_A_MINUTE, "most {} a minute for a key"),
+        ("MOST_EVENTS", inference.stream_log.MOST_EVENTS, "or {} events: it goes on"),
+        ("MOST_LOG", inference.stream_log.MOST_BYTES >> 20, "to be kept ({} MiB)"),
+        ("LEASE", inference.stream_log.LEASE_MS / 1000, "the key is free within {} s"),
     ],
 )
 def test_numbers_of_the_guide_are_the_codes(name: str, number: float, sentence: str) -> None:

@@ -44,6 +44,8 @@ SIGNERS = {
     ("tenants/principals.py", "hmac.compare_digest"),
     ("api/asgi.py", "hmac.compare_digest"),
     ("api/run.py", "hmac.digest"),
+    # A replica's token, which it tells its gateways, compared.
+    ("workers/engine/bypass.py", "hmac.compare_digest"),
     ("inference/cache_analysis.py", "hmac.digest"),
     ("portal/account_audit.py", "hmac.new"),
     ("portal/form_ids.py", "signing.dumps"),
