@@ -100,7 +100,7 @@ def test_another_key_of_the_organization_may_choose_the_same_text(simulated: Pla
     assert mine.json()["id"] != theirs.json()["id"]
 
 
-@pytest.mark.parametrize("key", ["", "x" * 256, "a b", "\t"])
+@pytest.mark.parametrize("key", ["", "x" * 256, "a b"])
 def test_a_key_that_is_none_is_refused(simulated: Platform, key: str) -> None:
     refused = post(simulated, body_of("No."), key)
     assert refused.status_code == 400
