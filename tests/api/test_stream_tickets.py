@@ -303,9 +303,10 @@ def test_a_stream_is_resumed_on_another_socket(platform: Platform) -> None:
     ], "by HTTP too"
 
 
-def test_a_cancelled_resumable_request_does_not_go_on(platform: Platform) -> None:
+@pytest.mark.parametrize("headers", [None, {"x-sluice-resumable": "true"}])
+def test_a_cancelled_request_does_not_go_on(platform: Platform, headers: Any) -> None:
     with by_key(platform) as connection:
-        connection.send(ask("a", headers={"x-sluice-resumable": "true"}, max_tokens=900))
+        connection.send(ask("a", headers=headers, max_tokens=900))
         frame = json.loads(connection.recv(timeout=20))
         connection.send(json.dumps({"type": "cancel", "id": "a"}))
         until_done(connection)
