@@ -38,8 +38,9 @@ def measure(sizes: Sizes) -> dict[str, object]:
         keys = customers(1 + max(NEIGHBOURS, EQUALS))
         light, *others = (of_customer(server, key) for key in keys)
         idle = _ask(light, [], sizes)
-        # One place short of full: they are well-behaved, and the light one has room.
-        beside = [_Closed(other, places // NEIGHBOURS) for other in others]
+        # All but the eighth of the places that a worker keeps for others when one would have
+        # them all: well-behaved, and as long steps as under a flood.
+        beside = [_Closed(other, places * 7 // 8 // NEIGHBOURS) for other in others]
         well_behaved = _ask(light, beside, sizes)
         served = _equals(others[:EQUALS], places, sizes)
         per_s = sum(served) / TOKENS / sizes.fairness_s
