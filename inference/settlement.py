@@ -2,9 +2,10 @@
 
 One attempt is made at once. When Redis does not answer, the settlement waits in
 memory and is tried again; what a stopping process could not deliver it leaves in
-a file that the next gateway on this machine picks up. What was delivered lately is
-kept, in case Redis loses it before the ledger has it. The ledger counts a request id
-once, so delivering twice is harmless.
+a file that the next gateway on this machine picks up. What was settled lately is
+kept, in memory and in a journal for who comes after a kill -9, in case Redis loses
+it before the ledger has it. The ledger counts a request id once, so delivering
+twice is harmless.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from redis.exceptions import RedisError
 from billing.pricebook import Pricebook
 from billing.usage import UsageReport, decode_report, encode_report
 from inference import metrics
+from inference.settlement_journal import Journal, framed
 from tenants.admission import Admission
 from tenants.patience import Patience
 
@@ -37,6 +39,8 @@ MOST_WAITING = 200_000
 # The control worker takes reports from Redis every second; this outlasts its restart.
 KEPT_S = 30.0
 MOST_KEPT = 100_000
+# How often a gateway looks for the journals of others here that died.
+ADOPT_EVERY_S = 5.0
 
 
 class Settlement:
@@ -52,11 +56,14 @@ class Settlement:
         self._has_saved = False
         self._folder = Path(settings.STATE_DIR) / "unsettled"
         self._file = self._folder / f"{gateway}.msgpack"
+        self._journal = Journal(self._folder, gateway, KEPT_S, lambda: not self._waiting)
 
     async def settle(self, report: UsageReport) -> None:
         """End one request. Returns when it is settled, or queued because Redis is away."""
+        content = encode_report(report)
+        self._journal.note(content)
         try:
-            await self._deliver(report, self._patience)
+            await self._deliver(report, content, self._patience)
         except asyncio.CancelledError:
             # The caller's client went away meanwhile; the request must end all the same.
             self._queue(report)
@@ -72,13 +79,13 @@ class Settlement:
         delay = RETRY_S[0]
         self._load_saved()
         while True:
-            await self._wake.wait()
-            self._wake.clear()
+            await self._woken()
+            self._adopt()
             while self._waiting:
                 report = self._waiting[0]
                 try:
                     async with asyncio.timeout(5):
-                        await self._deliver(report)
+                        await self._deliver(report, encode_report(report))
                 except (RedisError, OSError, TimeoutError):
                     await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311
                     delay = min(delay * 2, RETRY_S[1])
@@ -91,6 +98,24 @@ class Settlement:
             if self._has_saved:  # what memory had no room for
                 self._has_saved = False
                 self._load_saved()
+
+    async def _woken(self) -> None:
+        try:
+            async with asyncio.timeout(ADOPT_EVERY_S):
+                await self._wake.wait()
+        except TimeoutError:
+            return
+        self._wake.clear()
+
+    def _adopt(self) -> None:
+        """Deliver what gateways settled shortly before they were killed here. Most of it was
+        counted and is not counted again."""
+        for content in self._journal.adopted():
+            reports = _read_reports(content)
+            log.warning("settlement.adopted", extra={"reports": len(reports)})
+            for report in reports:
+                self._queue(report)
+                self._journal.note(encode_report(report))
 
     def deliver_again(self) -> None:
         """Redis lost its data, and with it reports that nobody had recorded yet."""
@@ -106,19 +131,22 @@ class Settlement:
         while self._waiting:
             try:
                 async with asyncio.timeout(1):
-                    await self._deliver(self._waiting[0])
+                    await self._deliver(self._waiting[0], encode_report(self._waiting[0]))
             except (RedisError, OSError, TimeoutError):
                 self._save()
-                return
+                break
             self._waiting.popleft()
+        self._journal.remove()
 
-    async def _deliver(self, report: UsageReport, patience: Patience | None = None) -> None:
+    async def _deliver(
+        self, report: UsageReport, content: bytes, patience: Patience | None = None
+    ) -> None:
         used = report.prompt_tokens + report.completion_tokens
         is_settled = await self._admission.settle(
             report.request_id,
             used_tokens=used,
             cost_micros=self._pricebook.cost_micros(report),
-            report=encode_report(report),
+            report=content,
             patience=patience,
         )
         self._keep(report)
@@ -150,8 +178,7 @@ class Settlement:
         self._folder.mkdir(parents=True, exist_ok=True)
         with open(self._file, "ab", opener=lambda p, f: os.open(p, f, 0o600)) as file:
             for report in self._waiting:
-                content = encode_report(report)
-                file.write(len(content).to_bytes(4, "big") + content)
+                file.write(framed(encode_report(report)))
         self._has_saved = True
         log.warning("settlement.saved", extra={"reports": len(self._waiting)})
         self._waiting.clear()

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import random
 import struct
 import time
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -21,7 +23,7 @@ from tenants.admission.scripts import ADMIT, DOUBT, SETTLE, STATE_KEPT_MS
 from tenants.admission.seeding import ReadSpent, Seeder, nobody_knows
 from tenants.admission.subjects import Asked, Subject, asked_of, keys_of
 from tenants.admission.together import Together
-from tenants.errors import AdmissionUnavailable, RateHeaders
+from tenants.errors import AdmissionUnavailable, LimitExceeded, RateHeaders
 from tenants.patience import Patience
 from tenants.principal import Principal
 from tenants.redis_link import Part, RedisLink
@@ -36,6 +38,9 @@ MOST_WAITING_REPORTS = 1_000_000
 # Somebody settled between reading a sum and keeping it; more often than so in a row, and
 # the client may ask again in a second.
 SEEDINGS = 2
+# Refused while Redis was away, and perhaps held there; of more the oldest expire by themselves.
+MOST_UNRELEASED = 10_000
+RELEASE_RETRY_S = (0.25, 0.75)
 # An amount above this is a broken counter; Lua counts exactly to nine times as much.
 MOST_AMOUNT = 10**15
 NEVER_MS = 10**15  # as in admit.lua
@@ -89,6 +94,8 @@ class Admission:
         self._fallback = Fallback()
         self._months = Months(0, 0, 0, 0)
         self._releasing: set[asyncio.Task[None]] = set()
+        self._unreleased: deque[str] = deque(maxlen=MOST_UNRELEASED)
+        self._releaser: asyncio.Task[None] | None = None
         self._asked: LRUCache[tuple[int, str, bool], Asked] = LRUCache(ASKED_KEPT)
         self._admitting = Together(link, ADMIT, self._pack_admits)
         self._settling = Together(link, SETTLE, _pack_settlements)
@@ -125,9 +132,16 @@ class Admission:
             self._release_later(request_id)
             raise
         except UNREACHABLE as error:
-            headers = self._fallback.admit(asked.subjects, request_id, costs, error)
-            return Hold(request_id, headers)
+            return self._admit_alone(asked, request_id, costs, error)
         return _judged(answer, asked.subjects, request_id, costs)
+
+    def _admit_alone(self, asked: Asked, request_id: str, costs: Costs, error: Exception) -> Hold:
+        try:
+            return Hold(request_id, self._fallback.admit(asked.subjects, request_id, costs, error))
+        except (LimitExceeded, AdmissionUnavailable):
+            # A Redis that was silent may have held it for a request that is refused now.
+            self._release_when_back(request_id)
+            raise
 
     def _asked_of(self, principal: Principal, model: str, counts_rates: bool) -> Asked:
         """The same for all requests of a principal, which is made anew when anything changes."""
@@ -195,6 +209,23 @@ class Admission:
         task = asyncio.create_task(self.release(request_id))
         self._releasing.add(task)
         task.add_done_callback(self._releasing.discard)
+
+    def _release_when_back(self, request_id: str) -> None:
+        self._unreleased.append(request_id)
+        if self._releaser is None or self._releaser.done():
+            self._releaser = asyncio.create_task(self._release_unreleased())
+
+    async def _release_unreleased(self) -> None:
+        while self._unreleased:
+            request_id = self._unreleased[0]
+            try:
+                await self.settle(request_id, used_tokens=0, cost_micros=0, report=b"")
+            except UNREACHABLE:
+                await asyncio.sleep(random.uniform(*RELEASE_RETRY_S))  # noqa: S311
+            else:
+                # The bound may have pushed it out meanwhile.
+                if self._unreleased and self._unreleased[0] == request_id:
+                    self._unreleased.popleft()
 
     async def release(self, request_id: str) -> None:
         try:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import redis
@@ -16,9 +20,11 @@ from django.conf import settings as django_settings
 
 from billing.models import Price
 from billing.pricebook import Pricebook
-from billing.usage import FIELD, STREAM, UsageReport, decode_report
+from billing.usage import FIELD, STREAM, UsageReport, decode_report, encode_report
 from inference import settlement as settlements
+from inference import settlement_journal
 from inference.settlement import Settlement
+from inference.settlement_journal import Journal
 from tenants.admission import Admission
 from tenants.principal import Limits
 from tenants.redis_link import RedisLink
@@ -92,7 +98,9 @@ def reported(valkey: redis.Redis) -> Counter[str]:
 
 
 def files(state_dir: Path) -> Iterator[Path]:
-    return (state_dir / "unsettled").glob("*")
+    """What waits for another gateway: journals are of living ones."""
+    folder = (state_dir / "unsettled").glob("*")
+    return (path for path in folder if path.suffix != ".journal")
 
 
 async def test_a_request_is_settled_at_once(admission: Admission, valkey: redis.Redis) -> None:
@@ -268,3 +276,74 @@ async def test_what_redis_loses_before_the_ledger_has_it_is_delivered_again(
         valkey.flushdb()  # twice in a row loses nothing either
         settlement.deliver_again()
         await eventually(lambda: len(reported(valkey)) == 2)
+
+
+WRITER = """
+import asyncio, sys, time
+from pathlib import Path
+from inference.settlement_journal import Journal
+
+async def main():
+    journal = Journal(Path(sys.argv[1]), "dying", 30, lambda: True)
+    for line in sys.stdin.buffer:
+        journal.note(bytes.fromhex(line.decode()))
+    await asyncio.sleep(0)
+    print("written", flush=True)
+    time.sleep(60)
+
+asyncio.run(main())
+"""
+
+
+async def test_what_only_a_killed_gateway_knew_the_next_one_delivers(
+    admission: Admission, valkey: redis.Redis, state_dir: Path
+) -> None:
+    """Not before it is dead: until then it delivers its settlements itself."""
+    folder = state_dir / "unsettled"
+    lines = b"".join(encode_report(report(number)).hex().encode() + b"\n" for number in range(4))
+    command = [sys.executable, "-c", WRITER, str(folder)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as writer:
+        assert writer.stdin is not None and writer.stdout is not None
+        writer.stdin.write(lines)
+        writer.stdin.close()
+        assert await asyncio.to_thread(writer.stdout.readline) == b"written\n"
+        async with running(admission) as settlement:
+            settlement._adopt()
+            assert not settlement._waiting
+            writer.kill()
+            writer.wait()
+            settlement._adopt()
+            assert len(settlement._waiting) == 4
+            await eventually(lambda: len(reported(valkey)) == 4)
+    assert reported(valkey) == {f"req-{number}": 1 for number in range(4)}
+    assert list(folder.glob("*")) == []
+
+
+async def test_a_journal_is_as_long_as_what_may_be_lost(tmp_path: Path) -> None:
+    delivered = False
+    journal = Journal(tmp_path, "gateway", 0.02, lambda: delivered)
+    with mock.patch.object(settlement_journal, "SEGMENT_S", 0.01):
+        for number in range(6):
+            journal.note(b"%d" % number)
+            await asyncio.sleep(0.015)
+        assert len(list(tmp_path.glob("*"))) == 6  # something old waits still
+        delivered = True
+        journal.note(b"last")
+        await asyncio.sleep(0.015)
+    assert 1 < len(list(tmp_path.glob("*"))) < 5
+    assert all(path.stat().st_mode & 0o777 == 0o600 for path in tmp_path.glob("*"))
+    journal.remove()
+    assert list(tmp_path.glob("*")) == []
+
+
+async def test_a_full_disk_stops_no_request(
+    admission: Admission, valkey: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_arguments: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    async with running(admission) as settlement:
+        monkeypatch.setattr(settlement_journal.os, "write", full)
+        await settlement.settle(await admit(admission, 1))
+        monkeypatch.undo()
+        assert reported(valkey) == {"req-1": 1}

@@ -186,3 +186,29 @@ async def test_what_was_admitted_without_redis_is_harmless_when_settled_in_it(
     headers = dict((await admit(admission, caller)).headers)
     assert headers[b"x-ratelimit-remaining-requests"] == b"39"
     await link.aclose()
+
+
+# Redis does nothing else for half a second and more; time stands still in a script.
+BUSY = "for _ = 1, 150000000 do end"
+
+
+@pytest.mark.parametrize("is_released", [False, True])
+async def test_what_a_silent_redis_held_for_who_was_refused_is_released(
+    valkey: redis.Redis, monkeypatch: pytest.MonkeyPatch, is_released: bool
+) -> None:
+    """Otherwise it stays held until it expires: the control."""
+    if not is_released:
+        monkeypatch.setattr(Admission, "_release_when_back", lambda _self, _request: None)
+    link = RedisLink(settings.REDIS_URL, timeout_s=0.3, name="fallback")
+    admission = Admission(link, 900, Ledger())
+    caller = make_principal(Limits(concurrent_requests=40, monthly_budget_micros=10**9))
+    first = await admit(admission, caller)
+    await settle(admission, first.request_id, 5, 5, b"report")
+    busy = asyncio.create_task(asyncio.to_thread(valkey.eval, BUSY, 0))
+    await asyncio.sleep(0.1)
+    with pytest.raises(AdmissionUnavailable):
+        await admit(admission, caller)
+    await busy
+    await asyncio.sleep(2.0 if is_released else 0.2)
+    assert valkey.zcard("holds") == (0 if is_released else 1)
+    await link.aclose()
