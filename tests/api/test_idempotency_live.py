@@ -183,3 +183,20 @@ def test_a_file_and_a_batch_are_made_once(simulated: Platform) -> None:
         assert other.status_code == 422
         listed = client.get("/v1/batches").json()["data"]
         assert [each["input_file_id"] for each in listed].count(body["input_file_id"]) == 1
+
+
+def test_other_words_have_it_too(simulated: Platform) -> None:
+    """Anthropic's streams: their own frames, with ids to resume by, and no [DONE]."""
+    message = {"role": "user", "content": "Hello."}
+    body = {"model": CHAT_MODEL, "max_tokens": 4, "messages": [message], "stream": True}
+    key, resumable = new_key(), {"x-sluice-resumable": "true"}
+    first, again = (post(simulated, body, key, "/v1/messages", **resumable) for _ in range(2))
+    assert first.status_code == 200, first.text
+    assert again.content == first.content and again.headers["idempotent-replayed"] == "true"
+    frames = first.text.split("\n\n")
+    assert frames[0].startswith("id: 1\nevent: message_start\ndata: {")
+    assert frames[-1] == "" and "event: message_stop" in frames[-2]
+    with simulated.http() as client:
+        path = f"/v1/streams/{first.headers['x-request-id']}"
+        rest = client.get(path, headers={"Last-Event-ID": "1"})
+    assert rest.text == "\n\n".join(frames[1:])
