@@ -56,7 +56,9 @@ def resolve(
     chosen, overload = entry, None
     for _ in range(MOST_FALLBACKS):
         if gateway.dispatcher.has_replica(served.deployment for served in usable):
-            excess_s = gateway.dispatcher.excess_wait_s(usable, tier)
+            excess_s = gateway.dispatcher.excess_wait_s(
+                usable, tier, principal.organization, principal.fair_share_weight
+            )
             if not excess_s:
                 return chosen, snapshot.resolve(chosen, principal.organization)
             overload = overload or _overloaded(name, excess_s)

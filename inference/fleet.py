@@ -29,6 +29,9 @@ FORGET_S = 30.0
 KEEP_GONE = timedelta(days=7)
 FAILURE_HALF_LIFE_S = 10.0
 MOST_BEATS_READ = 500
+# A fifth of a heartbeat's interval.
+GULP_S = 0.1
+FEW_REPLICAS = 8
 # Fingerprints of requests that no gateway may run for this long (``dispatch.quarantine``).
 QUARANTINE_STREAM = "fleet.quarantine"
 QUARANTINE_S = 300.0
@@ -157,10 +160,14 @@ class Fleet:
                 log.warning("fleet.lost", extra={"error": repr(error)})
                 await asyncio.sleep(0.25)
                 continue
-            self._hear(news, asked_at)
+            is_all = self._hear(news, asked_at)
+            if is_all and len(self.replicas) > FEW_REPLICAS:
+                # Of many, some speak at every moment: waking for each costs more than its beat.
+                await asyncio.sleep(GULP_S)
             positions |= {stream: messages[-1][0] for stream, messages in news.items()}
 
-    def _hear(self, news: dict[str, list[Message]], asked_at: float) -> None:
+    def _hear(self, news: dict[str, list[Message]], asked_at: float) -> bool:
+        """Whether that was all there is to hear."""
         if not self.is_connected:
             self.is_connected = True
             for view in self.replicas.values():
@@ -171,9 +178,11 @@ class Fleet:
         for _, fields in beats:
             if (beat := _beat_of(fields)) is not None:
                 self.accept(beat)
-        if len(beats) < MOST_BEATS_READ:
+        is_all = len(beats) < MOST_BEATS_READ
+        if is_all:
             # Not now: a loop that stood still reads late what is an answer of long ago.
             self.heard_at = asked_at
+        return is_all
 
 
 def _beat_of(fields: dict[bytes, bytes]) -> wire.Heartbeat | None:

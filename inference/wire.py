@@ -124,6 +124,8 @@ class Submission(msgspec.Struct, frozen=True, array_like=True):
     submitted_at: float  # Unix seconds, the gateway's clock
     offset: int = 0
     tier: str = "standard"  # priority, standard, flex or batch: who waits for whom
+    # Of two texts that are scored together: where the second begins, as models tell them apart.
+    pair_at: int = 0
 
     @property
     def engine_id(self) -> str:

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 import msgspec
 from django.conf import settings
@@ -28,6 +28,7 @@ from inference.dispatch.publisher import BatchRecord, Publisher
 from inference.dispatch.reasons import FAULTS, GIVEN_UP, HOPELESS, REFUSALS, STOPPED
 from inference.dispatch.senders import make_sender
 from inference.dispatch.sequence import Job, Sequence
+from inference.dispatch.shares import Shares
 from inference.errors import (
     InferenceError,
     InvalidRequest,
@@ -74,6 +75,7 @@ class Dispatcher:
         self.bypass = Bypass(gateway, self.fleet, self._deliver, self._held_by, self._never_arrived)
         self._aborts = Aborts(self._link, self.bypass)
         self._sequences: dict[str, Sequence] = {}
+        self._shares = Shares(self._sequences.values())
         self._parked: dict[str, Sequence] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._announcing: set[asyncio.Task[None]] = set()
@@ -120,9 +122,17 @@ class Dispatcher:
                     return True
         return False
 
-    def excess_wait_s(self, candidates: Iterable[Served], tier: str) -> float:
-        """By how much a request would wait longer than its tier may; 0 if it would not."""
-        return self.placement.excess_s(candidates, tier)
+    def excess_wait_s(
+        self, candidates: Collection[Served], tier: str, organization: int, weight: int
+    ) -> float:
+        """By how much a request would wait longer than its tier may; 0 if it would not, or if
+        its organization has less than its share under way: replicas' queues are fair."""
+        excess_s = self.placement.excess_s(candidates, tier)
+        if excess_s and self._shares.is_below(
+            (served.deployment for served in candidates), organization, weight
+        ):
+            return 0.0
+        return excess_s
 
     def submit(self, job: Job) -> Sequence:
         """Start a sequence. Raises NoReplica when none of its deployments has one, and
@@ -194,6 +204,7 @@ class Dispatcher:
             submitted_at=time.time(),
             offset=done,
             tier=job.tier,
+            pair_at=job.pair_at,
         )
 
     def _leave_replica(self, sequence: Sequence) -> None:

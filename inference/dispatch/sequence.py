@@ -31,6 +31,7 @@ class Job(msgspec.Struct, frozen=True):  # a frozen dataclass takes ten times as
     region: str = ""
     must_stay_in_region: bool = False
     tier: str = "standard"
+    pair_at: int = 0
 
 
 @dataclass(slots=True)

@@ -34,7 +34,9 @@ class Fleet:
     def has_replica(self, deployments: Iterable[int]) -> bool:
         return not self.ready.isdisjoint(deployments)
 
-    def excess_wait_s(self, candidates: Iterable[Served], tier: str) -> float:
+    def excess_wait_s(
+        self, candidates: Iterable[Served], tier: str, organization: int, weight: int
+    ) -> float:
         return (
             0.0
             if tier == "batch" or any(s.deployment not in self.busy for s in candidates)
