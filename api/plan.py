@@ -20,7 +20,7 @@ class Plan(msgspec.Struct, frozen=True):
     entry: ModelEntry
     candidates: tuple[Served, ...]
     prompts: list[list[int]]
-    sampling: Sampling | None  # None: embeddings
+    sampling: Sampling | None  # None: embeddings, and scores of pairs
     n: int = 1
     screened_text: str = ""
     has_output_limit: bool = False  # whether the client said max_tokens
@@ -28,6 +28,7 @@ class Plan(msgspec.Struct, frozen=True):
     question: Question | None = None  # may be given the answer to a similar one
     tier: str = "standard"
     controls: Controls = DEFAULT
+    pairs_at: list[int] | None = None  # of prompts that are two texts: where the second begins
     stands_in_for: str = ""  # the model that was asked for, if a fallback answers
     started_at: float = msgspec.field(default_factory=time.monotonic)
 

@@ -161,6 +161,7 @@ class Run:
                     region=principal.region,
                     must_stay_in_region=principal.data_residency,
                     tier=plan.tier,
+                    pair_at=plan.pairs_at[prompt_index] if plan.pairs_at else 0,
                 )
                 self._sequences.append(self._gateway.dispatcher.submit(job))
                 self._screens.append(AnswerScreen(principal.screening_policy))

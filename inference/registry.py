@@ -20,7 +20,7 @@ from inference.errors import ModelNotFound, StoreError
 from inference.models import Deployment, Model, ModelAlias, ModelVersion, RoutingPolicy
 from inference.prompts import PromptRenderer
 from inference.routing import Weights
-from inference.store.facts import matryoshka_dimensions
+from inference.store.facts import is_cross_encoder, matryoshka_dimensions
 from tenants.postgres.listening import keep_fresh
 
 log = logging.getLogger(__name__)
@@ -67,6 +67,7 @@ class Served:
     fingerprint: str = ""  # of weights and how they are run, as answers tell it
     # To which sizes its embeddings may be cut; empty: to any, None: to none.
     cut_dimensions: frozenset[int] | None = None
+    is_cross_encoder: bool = False  # it scores pairs of texts, and embeds none
 
 
 def model_not_found(name: str) -> ModelNotFound:
@@ -151,7 +152,7 @@ class Registry:
     def __init__(self) -> None:
         self.snapshot = Snapshot()
         self._renderers: dict[tuple[Path, str], PromptRenderer] = {}
-        self._cut_dimensions: dict[tuple[Path, str], frozenset[int] | None] = {}
+        self._facts: dict[tuple[Path, str], tuple[frozenset[int] | None, bool]] = {}
 
     async def refresh(self) -> None:
         self.snapshot = await sync_to_async(self._load, thread_sensitive=False)()
@@ -206,7 +207,7 @@ class Registry:
         renderer = self._renderers.get(key)
         if renderer is None:
             renderer = self._renderers[key] = PromptRenderer.load(folder)
-            self._cut_dimensions[key] = matryoshka_dimensions(folder)
+            self._facts[key] = matryoshka_dimensions(folder), is_cross_encoder(folder)
         return Served(
             deployment=row.pk,
             name=row.name,
@@ -224,7 +225,8 @@ class Registry:
             tool_parser=version.tool_parser,
             reasoning_parser=version.reasoning_parser,
             fingerprint=_fingerprint_of(version),
-            cut_dimensions=self._cut_dimensions[key],
+            cut_dimensions=self._facts[key][0],
+            is_cross_encoder=self._facts[key][1],
         )
 
 

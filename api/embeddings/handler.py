@@ -138,6 +138,10 @@ async def prepare(
         gateway, body.model, Model.Kind.EMBEDDING, principal, tier, controls
     )
     served = candidates[0]
+    if served.is_cross_encoder:
+        raise InvalidRequest(
+            f"The model `{body.model}` scores pairs of texts and embeds none.", param="model"
+        )
     check_dimensions(body.dimensions, served)
     inputs = split_inputs(body.input, "input", MOST_INPUTS)
     plan = Plan(

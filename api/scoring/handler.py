@@ -1,7 +1,8 @@
-"""How alike texts are, by the angle between their embeddings, as vLLM scores with a bi-encoder.
+"""How alike texts are, as vLLM's server scores: by a cross-encoder or a bi-encoder.
 
-The texts run as embeddings do, the query once however many documents there are; their
-vectors are compared here. Answers say so: ``"scoring": "cosine"``.
+With an embedding model the texts run as embeddings do, the query once however many
+documents there are, and their vectors are compared here: ``"scoring": "cosine"``. A model
+that reads both texts at once gives a score for each pair: ``"scoring": "cross-encoder"``.
 """
 
 from __future__ import annotations
@@ -30,12 +31,11 @@ from api.scoring.wire import (
     sides_of,
     text_of,
 )
-from inference.errors import InvalidRequest
+from inference.errors import ContextLengthExceeded, InvalidRequest
 from inference.models import Model
 from inference.registry import Served
 from tenants.principal import Principal
 
-SCORING = "cosine"
 # Comparing two of 384 numbers takes 15 µs: above this many pairs a thread does it.
 QUICK_PAIRS = 50
 
@@ -59,7 +59,8 @@ def _cosine(one: tuple[float, ...], other: tuple[float, ...]) -> float:
 
 
 class ScoringCall:
-    """A validated request whose first ``lefts`` prompts are compared with the rest."""
+    """A validated request: its prompts are pairs, or the first ``lefts`` are compared with
+    the rest."""
 
     is_stream = False
 
@@ -72,10 +73,16 @@ class ScoringCall:
         vectors = [b""] * len(self.plan.prompts)
         async for part in run.parts():
             vectors[part.index] = part.output.embedding
+        if self.plan.pairs_at is not None:
+            return [_vector(raw)[0] for raw in vectors]
         left, right = vectors[: self._lefts], vectors[self._lefts :]
         if len(right) <= QUICK_PAIRS:
             return cosines(left, right)
         return await asyncio.to_thread(cosines, left, right)
+
+    @property
+    def _scoring(self) -> str:
+        return "cosine" if self.plan.pairs_at is None else "cross-encoder"
 
     @property
     def _usage(self) -> dict[str, int]:
@@ -92,7 +99,7 @@ class ScoreCall(ScoringCall):
                 "object": "list",
                 "created": int(time.time()),
                 "model": self.plan.entry.name,
-                "scoring": SCORING,
+                "scoring": self._scoring,
                 "data": [
                     {"index": index, "object": "score", "score": score}
                     for index, score in enumerate(scores)
@@ -123,7 +130,7 @@ class RerankCall(ScoringCall):
         answer: dict[str, Any] = {
             "id": f"rerank-{self.plan.request_id}",
             "model": self.plan.entry.name,
-            "scoring": SCORING,
+            "scoring": self._scoring,
             "results": [self._result(index, scores[index]) for index in order],
             "usage": self._usage,
             **self._tier,
@@ -222,13 +229,17 @@ async def _plan(
     )
     served, scope = candidates[0], principal.organization
     names = ("query", "documents") if endpoint == "rerank" else ("text_1", "text_2")
+    cuts = (
+        _cut(body.max_tokens_per_query, body.truncate_prompt_tokens, served),
+        _cut(body.max_tokens_per_doc, body.truncate_prompt_tokens, served),
+    )
     prompts: list[list[int]] = []
-    for texts, most, name in (
-        (left, body.max_tokens_per_query, names[0]),
-        (right, body.max_tokens_per_doc, names[1]),
-    ):
-        cut = _cut(most, body.truncate_prompt_tokens, served)
-        prompts += await encode_inputs(list(texts), served, scope, name, cut=cut)
+    pairs_at: list[int] | None = None
+    if served.is_cross_encoder:
+        prompts, pairs_at = await _pairs(body, left, right, served, scope, names)
+    else:
+        for texts, cut, name in zip((left, right), cuts, names, strict=True):
+            prompts += await encode_inputs(list(texts), served, scope, name, cut=cut)
     return Plan(
         request_id=request_id,
         endpoint=endpoint,
@@ -237,12 +248,46 @@ async def _plan(
         candidates=candidates,
         prompts=prompts,
         sampling=None,
+        pairs_at=pairs_at,
         screened_text="\n".join([*left, *right]),
         tier=tier,
         controls=controls,
         stands_in_for=stands_in_for(gateway, body.model, entry),
         started_at=started_at,
     )
+
+
+async def _pairs(
+    body: ScoringFields,
+    left: list[str],
+    right: list[str],
+    served: Served,
+    scope: int,
+    names: tuple[str, str],
+) -> tuple[list[list[int]], list[int]]:
+    """Ids of each pair, and where its second text begins."""
+    context = served.max_context_tokens
+    # First texts are read with each second one: what is too long shows before that.
+    firsts = await encode_inputs(
+        list(left), served, scope, names[0],
+        cut=Cut(context) if body.max_tokens_per_query else None,
+    )  # fmt: skip
+    most_second = body.max_tokens_per_doc or None
+    if body.truncate_prompt_tokens is not None:
+        whole = context if body.truncate_prompt_tokens == -1 else body.truncate_prompt_tokens
+        room = max(1, whole - max(map(len, firsts)) - 2)  # and the tokens around it
+        most_second = min(room, most_second or room)
+    lefts = left * len(right) if len(left) == 1 else left
+    most = (body.max_tokens_per_query or None, most_second)
+    found = await served.renderer.encode_pairs(list(zip(lefts, right, strict=True)), most)
+    for index, (ids, _) in enumerate(found):
+        if len(ids) > context:
+            raise ContextLengthExceeded(
+                f"This model's maximum context length is {context} tokens. However, this text and "
+                f"the one it is compared with have {len(ids)} tokens. Please reduce their length.",
+                param=f"{names[1]}[{index}]",
+            )
+    return [ids for ids, _ in found], [at for _, at in found]
 
 
 def _cut(most: int | None, truncation: int | None, served: Served) -> Cut | None:

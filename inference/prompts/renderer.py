@@ -105,6 +105,25 @@ class PromptRenderer:
         kept = ids[end - room : end] if keeps_end else ids[before : before + room]
         return [*ids[:before], *kept, *ids[end:]]
 
+    async def encode_pairs(
+        self, pairs: Sequence[tuple[str, str]], most: tuple[int | None, int | None]
+    ) -> list[tuple[list[int], int]]:
+        """Ids of each pair and where its second text begins; of longer texts the first ``most``
+        tokens. The caller has seen to it that first texts, which repeat, are not long."""
+        size = sum(len(first) + len(second) for first, second in pairs)
+        return await _off_loop(size, partial(self._encode_pairs, pairs, most))
+
+    def _encode_pairs(
+        self, pairs: Sequence[tuple[str, str]], most: tuple[int | None, int | None]
+    ) -> list[tuple[list[int], int]]:
+        def cut(text: str, tokens: int | None) -> str:
+            return self._tokens.head(text, tokens) if tokens else text
+
+        return [
+            self._tokens.encode_pair(cut(first, most[0]), cut(second, most[1]))
+            for first, second in pairs
+        ]
+
     async def decode_text(self, ids: Sequence[int]) -> str:
         """All of the text, special tokens too."""
         return await _off_loop(len(ids), partial(self._tokens.decode, ids, False))

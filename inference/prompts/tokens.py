@@ -80,6 +80,18 @@ class Tokens:
                 return before, len(whole) - len(plain) - before
         return 0, 0
 
+    def encode_pair(self, first: str, second: str) -> tuple[list[int], int]:
+        """Both with the special tokens between them, and where the second begins as its model
+        is told (0: it is not told)."""
+        encoded = self._tokenizer.encode(first, second)
+        types: list[int] = encoded.type_ids
+        return encoded.ids, types.index(1) if 1 in types else 0
+
+    def head(self, text: str, most: int) -> str:
+        """As much of a text as its first tokens stand for."""
+        encoded = self._tokenizer.encode(text, add_special_tokens=False)
+        return text if len(encoded.ids) <= most else text[: encoded.offsets[most - 1][1]]
+
     def names(self, ids: Sequence[int]) -> list[str | None]:
         """What the vocabulary calls each: of a byte-level one not the text that it stands for."""
         return [self._tokenizer.id_to_token(token_id) for token_id in ids]

@@ -60,6 +60,15 @@ def matryoshka_dimensions(folder: Path) -> frozenset[int] | None:
     return frozenset() if config.get("is_matryoshka") is True else None
 
 
+def is_cross_encoder(folder: Path) -> bool:
+    """Whether the model reads two texts at once and gives one score."""
+    config = read_json(folder / "config.json")
+    labels = config.get("id2label")
+    count = len(labels) if isinstance(labels, dict) else config.get("num_labels", 2)
+    names = config.get("architectures") or ()
+    return count == 1 and any(name.endswith("ForSequenceClassification") for name in names)
+
+
 def _generates(config: dict[str, Any]) -> bool:
     """Embedding models name a bare encoder (``BertModel``) in ``architectures``."""
     return any(

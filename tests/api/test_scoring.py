@@ -5,21 +5,30 @@ from __future__ import annotations
 import json
 import math
 import struct
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from tokenizers import processors
 
+from api.embeddings import handler as embedding_handler
 from api.embeddings.handler import check_dimensions, cut_of, shortened
 from api.prompts import Cut, encode_inputs
-from api.scoring.handler import cosines
+from api.run import Part
+from api.scoring.handler import RerankCall, cosines, prepare_rerank
 from api.scoring.wire import MOST_DOCUMENTS, decode_rerank, decode_score, sides_of, texts_of
+from inference.dispatch import Output
 from inference.errors import ContextLengthExceeded, InvalidRequest
-from inference.registry import Served
+from inference.prompts import PromptRenderer
+from inference.prompts.folder import PromptFiles
+from inference.registry import ModelEntry, Served
 from inference.store.facts import matryoshka_dimensions
+from tests.api.test_resolve import caller, gateway
 from tests.inference.callers import make_served
+from tests.inference.tiny_models import tiny_tokenizer
 
 
 def packed(*vector: float) -> bytes:
@@ -146,12 +155,6 @@ async def test_inputs_are_cut_at_either_end_or_refused() -> None:
 
 
 def test_special_tokens_survive_a_cut() -> None:
-    from tokenizers import processors
-
-    from inference.prompts import PromptRenderer
-    from inference.prompts.folder import PromptFiles
-    from tests.inference.tiny_models import tiny_tokenizer
-
     tokenizer = tiny_tokenizer()
     tokenizer.add_special_tokens(["[CLS]", "[SEP]"])
     tokenizer.post_processor = processors.TemplateProcessing(
@@ -180,3 +183,80 @@ def test_truncation_is_asked_for_as_at_vllm(tokens: Any, side: Any, expected: An
 def test_truncation_has_the_context_as_its_bound(tokens: int) -> None:
     with pytest.raises(InvalidRequest):
         cut_of(tokens, None, make_served())
+
+
+# --- Models that read both texts at once ---------------------------------------------------------
+
+
+def pair_renderer() -> PromptRenderer:
+    tokenizer = tiny_tokenizer()
+    tokenizer.add_special_tokens(["[CLS]", "[SEP]"])
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", 3), ("[SEP]", 4)],
+    )
+    return PromptRenderer(PromptFiles(tokenizer.to_str(), {}, {}, frozenset(), 128))
+
+
+@pytest.fixture
+def pairing() -> Any:
+    """A gateway with a cross-encoder whose context is 8 tokens."""
+    served = replace(
+        make_served(1), renderer=pair_renderer(), max_context_tokens=8, is_cross_encoder=True
+    )
+    return gateway(ModelEntry("m", "embedding", "sluice", 0, None, (served,)), ready={1})
+
+
+async def reranked(pairing: Any, **fields: Any) -> RerankCall:
+    body = {"model": "m", "query": "a", "documents": ["b a", "b"], **fields}
+    return await prepare_rerank(pairing, caller(), json.dumps(body).encode(), "r1", 0.0)
+
+
+class Scored:
+    """In a run's place: what the engine made of each pair."""
+
+    def __init__(self, *scores: float):
+        self._scores = scores
+
+    async def parts(self) -> AsyncIterator[Part]:
+        for index, score in reversed(list(enumerate(self._scores))):
+            yield Part(index, Output([], "", finish_reason="stop", embedding=packed(score)))
+
+
+async def test_a_cross_encoder_is_given_each_pair_and_its_scores_are_told(pairing: Any) -> None:
+    call = await reranked(pairing)
+    assert call.plan.prompts == [[3, 1, 4, 2, 1, 4], [3, 1, 4, 2, 4]]
+    assert call.plan.pairs_at == [3, 3]
+    answer = json.loads(await call.whole(Scored(0.25, 0.75)))  # type: ignore[arg-type]
+    assert answer["scoring"] == "cross-encoder"
+    assert [(r["index"], r["relevance_score"]) for r in answer["results"]] == [(1, 0.75), (0, 0.25)]
+    assert answer["usage"]["total_tokens"] == 11
+
+
+async def test_texts_of_a_pair_are_cut_each_by_its_own_bound(pairing: Any) -> None:
+    long = {"query": "a b a b a b", "documents": ["b b b b b b b b b"]}
+    call = await reranked(pairing, **long, max_tokens_per_query=2, max_tokens_per_doc=3)
+    assert call.plan.prompts == [[3, 1, 2, 4, 2, 2, 2, 4]]
+    call = await reranked(pairing, documents=long["documents"], truncate_prompt_tokens=-1)
+    assert len(call.plan.prompts[0]) <= 8
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"query": "a b " * 9}, "query"),
+        ({"documents": ["b", "b b b b b b"]}, "documents[1]"),
+    ],
+)
+async def test_a_pair_that_does_not_fit_is_named(pairing: Any, fields: Any, param: str) -> None:
+    with pytest.raises(ContextLengthExceeded) as caught:
+        await reranked(pairing, **fields)
+    assert caught.value.param == param
+
+
+async def test_a_cross_encoder_embeds_nothing(pairing: Any) -> None:
+    body = json.dumps({"model": "m", "input": "a"}).encode()
+    with pytest.raises(InvalidRequest) as caught:
+        await embedding_handler.prepare(pairing, caller(), body, "r1", 0.0)
+    assert caught.value.param == "model"

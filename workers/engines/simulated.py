@@ -87,6 +87,10 @@ class SimulatedEngine:
         self._profile = Profile.load(settings.SIMULATED_PROFILE)
 
     async def submit(self, submission: Submission) -> None:
+        if submission.pair_at:
+            score = _digest(submission.prompt_ids)[0] / 255
+            self._emit(_last(submission.engine_id, embedding=struct.pack("<f", score)))
+            return
         if submission.sampling is None:
             self._emit(_last(submission.engine_id, embedding=_vector(submission.prompt_ids)))
             return

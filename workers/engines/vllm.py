@@ -8,17 +8,19 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
 from django.conf import settings
 
 from inference.engine_protocol import PROBE_EVERY_S, EngineSpec, EngineStats, Step, ignore_step
+from inference.store.facts import is_cross_encoder
 from inference.wire import Delta, Logprob, Sampling, Submission
 from workers.engines import cpu
 from workers.engines.grammars import GrammarChecker, TooManyGrammars
 from workers.engines.resume import resumed_detokenizer, resumed_sampling
 from workers.engines.vllm_chat import ChatParse, ChatParsers, adjusted_sampling
-from workers.engines.vllm_params import params_of, structured_of
+from workers.engines.vllm_params import params_of, score_params, structured_of
 from workers.engines.vllm_steps import Steps
 
 log = logging.getLogger(__name__)
@@ -79,6 +81,7 @@ class VllmEngine:
     ) -> None:
         self._emit, self._on_death, self._on_step = emit, on_death, on_step
         self._is_embedding = spec.kind == "embedding"
+        self._is_cross_encoder = self._is_embedding and is_cross_encoder(Path(spec.path))
         self._llm = await asyncio.to_thread(_load, spec, self._make_stat_logger)
         if _is_on_cpu():
             self.probe_every_s = PROBE_EVERY_ON_CPU_S
@@ -130,6 +133,8 @@ class VllmEngine:
         self._follow(engine_id, collector)
 
     async def _prepare(self, submission: Submission) -> _Prepared:
+        if self._is_cross_encoder:
+            return _Prepared(score_params(submission.pair_at))
         sampling = resumed_sampling(submission)
         if sampling is None or (sampling.parsing is None and sampling.structured is None):
             return _Prepared(params_of(sampling))
@@ -300,7 +305,8 @@ class VllmEngine:
         sampling = None if self._is_embedding else Sampling(max_tokens=1, temperature=0.0)
         prompt = tokens_input([1, 2, 3])
         if self._is_embedding:
-            async for _ in self._llm.encode(prompt, params_of(None), "warm-up"):
+            params = score_params(0) if self._is_cross_encoder else params_of(None)
+            async for _ in self._llm.encode(prompt, params, "warm-up"):
                 pass
         else:
             async for _ in self._llm.generate(prompt, params_of(sampling), "warm-up"):

@@ -16,11 +16,19 @@ def params_of(sampling: Sampling | None, structured: Any = None) -> Any:
     from vllm.sampling_params import RequestOutputKind
 
     if sampling is None:
-        return PoolingParams(task="embed")
+        return PoolingParams(task="embed")  # of embeddings; of scores see ``score_params``
     fields = {name: getattr(sampling, name) for name in _PLAIN_FIELDS}
     if structured is not None:
         fields["structured_outputs"] = structured
     return SamplingParams(**fields, output_kind=RequestOutputKind.DELTA)
+
+
+def score_params(pair_at: int) -> Any:
+    """Of two texts that a cross-encoder reads at once; models like BERT tell them apart."""
+    from vllm import PoolingParams
+
+    types = {"compressed_token_type_ids": pair_at} if pair_at else None
+    return PoolingParams(task="classify", extra_kwargs=types)
 
 
 def structured_of(sampling: Sampling) -> Any:
