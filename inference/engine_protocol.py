@@ -63,6 +63,7 @@ PROBE_EVERY_S = 5.0
 class Engine(Protocol):
     name: str
     probe_every_s: float  # known once it is started
+    preparing: int  # sequences that were submitted and for which no step is owed yet
 
     async def start(
         self,

@@ -264,6 +264,7 @@ class Scenarios:
         """Stop vLLM's processes in the middle of a sequence, one more waiting in the queue."""
         children = psutil.Process().children(recursive=True)
         sampling = Sampling(max_tokens=500, ignore_eos=True)
+        self.heard.deltas.clear()
         many = [self.submission([1, 2, 3], sampling) for _ in range(CAPACITY + 1)]
         self.host.accept(many)
         while not all(len(self.heard.deltas[each.request_id]) > 2 for each in many[:CAPACITY]):

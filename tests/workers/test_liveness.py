@@ -98,11 +98,13 @@ class Engine:
         self.probes: list[Submission] = []
         self.deaths: list[BaseException] = []
         self.running: dict[str, Running] = {}
+        self.preparing = 0
         self.watch = Watch(
             self.running,
             Speed(),
             self.probes.append,
             self.deaths.append,
+            preparing=lambda: self.preparing,
             is_embedding=is_embedding,
         )
 
@@ -140,6 +142,23 @@ def test_an_embedding_engine_is_asked_for_a_vector(monkeypatch: pytest.MonkeyPat
     assert [probe.sampling for probe in engine.probes] == [None]
     vector = Delta(engine.probes[0].engine_id, 0, 0, [], "", finish_reason="stop", embedding=b"1")
     assert engine.watch.took(vector)
+
+
+def test_nothing_is_owed_for_what_is_prepared_and_an_idle_engine_shows_that_it_lives(
+    engine: Engine,
+) -> None:
+    """A grammar that takes half a minute to compile elsewhere ends no engine."""
+    engine.running["a"] = Running(make_submission(), 0, 0.0, 10)
+    engine.preparing = 1
+    for _ in range(30):
+        engine.pass_s(1)
+        for probe in engine.probes[-1:]:
+            engine.watch.took(answer(probe))
+    assert engine.watch.is_proven and not engine.deaths and engine.probes
+
+    engine.preparing = 0
+    engine.pass_s(DEAD_S + 5)
+    assert engine.deaths
 
 
 def test_a_probe_without_an_answer_ends_the_engine(engine: Engine) -> None:

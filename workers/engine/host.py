@@ -77,6 +77,7 @@ class EngineHost:
             self._speed,
             self._submit,
             self._engine_died,
+            preparing=lambda: self._engine.preparing,
             is_embedding=spec.kind == "embedding",
         )
         self._early_aborts = EarlyAborts()

@@ -39,9 +39,11 @@ class Watch:
         submit: Callable[[Submission], None],
         on_dead: Callable[[BaseException], None],
         *,
+        preparing: Callable[[], int] = lambda: 0,
         is_embedding: bool,
     ):
         self.is_proven = True
+        self._preparing = preparing
         self._running = running
         self._speed = speed
         self._submit = submit
@@ -77,7 +79,7 @@ class Watch:
     def tick(self) -> None:
         verdict = self._liveness.judge(
             time.monotonic(),
-            has_work=bool(self._running or self._probe_id),
+            has_work=len(self._running) > self._preparing() or bool(self._probe_id),
             patience_s=self._longest_step_s(),
             # Looked at only when it matters: it reads a file for each process.
             is_computing=not self.is_proven and self._children.is_computing(),

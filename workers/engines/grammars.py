@@ -9,6 +9,7 @@ hash. The child starts with the engine and again when it is gone.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import json
 import logging
@@ -33,10 +34,19 @@ class TooManyGrammars(Exception):
     """So many new ones wait to be compiled that a further one is refused for now."""
 
 
+class _ChildEnded(Exception):
+    """The child died with its answer, or before it was asked."""
+
+
 class _Child:
     """One child process, and the thread that hears it."""
 
-    def __init__(self, tokenizer: str, answered: Callable[[dict[str, Any]], None]):
+    def __init__(
+        self,
+        tokenizer: str,
+        answered: Callable[[dict[str, Any]], None],
+        ended: Callable[[_Child], None],
+    ):
         self._process = subprocess.Popen(
             [sys.executable, "-m", "workers.engines.grammar_child"],
             stdin=subprocess.PIPE,
@@ -44,13 +54,10 @@ class _Child:
             stderr=subprocess.DEVNULL,  # xgrammar's warnings, one for each token of a regex
         )
         self._answered = answered
+        self._ended = ended
         self._loop = asyncio.get_running_loop()
         self._has_tokenizer = threading.Event()
         threading.Thread(target=self._run, args=(tokenizer,), name="grammars", daemon=True).start()
-
-    @property
-    def lives(self) -> bool:
-        return self._process.poll() is None
 
     def kill(self) -> None:
         self._process.kill()
@@ -75,6 +82,8 @@ class _Child:
                 self._loop.call_soon_threadsafe(self._answered, json.loads(line))
         except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: the loop is closed
             log.warning("grammars.child_ended", extra={"error": repr(error)})
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._ended, self)
         self._process.wait()
 
 
@@ -86,14 +95,14 @@ class GrammarChecker:
         self._any_whitespace = any_whitespace
         self._verdicts: OrderedDict[bytes, str] = OrderedDict()
         self._pending: dict[bytes, asyncio.Task[str]] = {}
-        self._asked: dict[int, asyncio.Future[str]] = {}
+        self._asked: dict[int, tuple[_Child, asyncio.Future[str]]] = {}
         self._number = 0
         self._child: _Child | None = None
 
     def start(self) -> _Child:
         """The child's imports take seconds: have it ready before it is needed."""
-        if self._child is None or not self._child.lives:
-            self._child = _Child(self._tokenizer, self._answered)
+        if self._child is None:
+            self._child = _Child(self._tokenizer, self._answered, self._ended)
         return self._child
 
     def stop(self) -> None:
@@ -132,25 +141,48 @@ class GrammarChecker:
             self._verdicts.popitem(last=False)
 
     async def _ask(self, kind: str, text: str) -> str:
+        line = {"kind": kind, "text": text, "any_whitespace": self._any_whitespace}
+        try:
+            return await self._ask_child(line)
+        except _ChildEnded:
+            # Not by this one, perhaps: a fork of its own compiles each.
+            log.warning("grammars.asked_again")
+        try:
+            return await self._ask_child(line)
+        except _ChildEnded as error:
+            raise TooManyGrammars from error
+
+    async def _ask_child(self, line: dict[str, Any]) -> str:
         child = self.start()
         self._number += 1
         number = self._number
-        answer = self._asked[number] = asyncio.get_running_loop().create_future()
-        line = {"id": number, "kind": kind, "text": text, "any_whitespace": self._any_whitespace}
+        answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._asked[number] = child, answer
         try:
             async with asyncio.timeout(ANSWER_TIMEOUT_S):
-                await asyncio.to_thread(child.send, line)
+                await asyncio.to_thread(child.send, line | {"id": number})
                 return await answer
-        except (TimeoutError, OSError) as error:
+        except TimeoutError as error:
             # Whatever it was given, it does not answer: a new child for the others.
             log.error("grammars.child_lost", extra={"error": repr(error)})
             child.kill()
             raise TooManyGrammars from error
+        except OSError as error:
+            raise _ChildEnded from error
         finally:
             del self._asked[number]
+            if answer.done() and not answer.cancelled():
+                answer.exception()  # nobody may have waited for it
+
+    def _ended(self, child: _Child) -> None:
+        if self._child is child:
+            self._child = None
+        for asked_of, answer in self._asked.values():
+            if asked_of is child and not answer.done():
+                answer.set_exception(_ChildEnded())
 
     def _answered(self, answer: dict[str, Any]) -> None:
-        asked = self._asked.get(answer["id"])
+        _, asked = self._asked.get(answer["id"], (None, None))
         if asked is not None and not asked.done():
             asked.set_result(answer["problem"])
 

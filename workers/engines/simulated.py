@@ -71,6 +71,7 @@ class _Sequence:
 class SimulatedEngine:
     name = "simulated"
     probe_every_s = PROBE_EVERY_S
+    preparing = 0
 
     def __init__(self) -> None:
         self._live: dict[str, _Sequence] = {}

@@ -67,6 +67,7 @@ class VllmEngine:
         self._resumed: dict[str, tuple[int, ChatParse | None]] = {}
         self._parsers: ChatParsers | None = None
         self._grammars: GrammarChecker | None = None
+        self.preparing = 0
         self._stats = EngineStats(0, 0, 0.0)
         self._kv_tokens = 0
         self._background: set[asyncio.Task[None]] = set()
@@ -155,9 +156,12 @@ class VllmEngine:
     async def _check_grammar(self, structured: Any) -> None:
         if self._grammars is None:
             return
-        problem = await self._grammars.problem(structured)
-        # While it was compiled the engine owed nothing: its patience begins now.
-        self._on_step(Step(0.0))
+        # While it is compiled the engine owes nothing for it.
+        self.preparing += 1
+        try:
+            problem = await self._grammars.problem(structured)
+        finally:
+            self.preparing -= 1
         if problem:
             raise _Unacceptable(f"The output cannot be constrained like this: {problem}.")
 
