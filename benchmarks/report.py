@@ -212,7 +212,9 @@ def _sockets(result: Result) -> str:
         ]
         for which, key in (("none", "closed"), (f"{result['sockets']:,}", "open"))
     ]
-    table = make_table(("sockets open", "p50 ms", "p99 ms", "web process, CPU µs a request beside pings"), rows)
+    table = make_table(
+        ("sockets open", "p50 ms", "p99 ms", "web process, CPU µs a request beside pings"), rows
+    )
     return (
         f"**{result['bytes_per_socket'] / 1000:.1f} kB** a socket: "
         f"{result['rss_before_bytes'] / 2**20:.0f} MiB before, "
