@@ -232,7 +232,7 @@ def test_a_wrong_key_is_a_401_on_every_endpoint(
 def test_unknown_paths_and_methods_answer_in_the_error_shape(simulated: Platform) -> None:
     with simulated.http() as client:
         unknown = client.get("/v1/nothing/here")
-        wrong_method = client.get(CHAT)
+        wrong_method = client.get("/v1/embeddings")
         no_model = client.get("/v1/models/nope")
         odd_host = client.post(CHAT, json=chat(), headers={"Host": "evil.example/v1/admin?x="})
     assert (unknown.status_code, error_of(unknown)["code"]) == (404, "unknown_url")

@@ -14,6 +14,7 @@ from django.test.utils import CaptureQueriesContext
 from api.chat_completions import handler as chat
 from api.completions import handler as completions
 from api.embeddings import handler as embeddings
+from api.messages import handler as messages
 from billing.buckets import COMPLETIONS, EMBEDDINGS
 from billing.models import UsageEvent
 from tenants import actions
@@ -167,8 +168,8 @@ def test_queries_that_make_no_sense(owner: Caller, query: str, param: str) -> No
 
 
 def test_endpoints_are_called_what_the_handlers_call_them() -> None:
-    assert (chat.ENDPOINT, completions.ENDPOINT) == COMPLETIONS
-    assert (embeddings.ENDPOINT,) == EMBEDDINGS
+    assert (chat.ENDPOINT, completions.ENDPOINT, messages.ENDPOINT) == COMPLETIONS
+    assert (embeddings.ENDPOINT, "rerank", "score") == EMBEDDINGS  # the scoring handler's two
 
 
 def test_one_statement_whatever_is_asked(owner: Caller, used: list[UsageEvent]) -> None:

@@ -71,7 +71,10 @@
   });
 
   // On a phone the tabs scroll, and the current one may lie beyond the edge.
-  document.querySelector(".tabs [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
+  // Not scrollIntoView: browsers begin the next Tab where it scrolled to, past the skip link.
+  const tab = document.querySelector(".tabs [aria-current]");
+  const tabs = tab?.closest(".tabs");
+  if (tabs) tabs.scrollLeft += tab.getBoundingClientRect().left - tabs.getBoundingClientRect().left - (tabs.clientWidth - tab.offsetWidth) / 2;
 
   for (const toast of document.querySelectorAll(".toast.success, .toast.info")) {
     setTimeout(() => toast.remove(), 7000);
