@@ -21,7 +21,9 @@ def bounded_idle(seconds: float) -> Iterator[None]:
         )
         before, _ = cursor.fetchone()
     yield
-    # After an error the rollback puts it back; where this transaction is a part of another
-    # it would otherwise hold for the rest of that.
-    with connection.cursor() as cursor:
-        cursor.execute(f"SELECT set_config('{_NAME}', %s, true)", [before])
+    # After an error the rollback puts it back, and at its end a transaction does. Only where
+    # this is a part of another it would hold for the rest of that; done always, there would be
+    # a moment before each commit in which a frozen process holds its locks for ever.
+    if connection.savepoint_ids:
+        with connection.cursor() as cursor:
+            cursor.execute(f"SELECT set_config('{_NAME}', %s, true)", [before])

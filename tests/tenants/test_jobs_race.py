@@ -191,3 +191,27 @@ def test_whoever_freezes_while_claiming_holds_nobody_up() -> None:
         assert time.monotonic() - began < 5
         thawed.set()
         assert stuck.result(10) != "claimed"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_locks_are_bounded_until_the_commit_and_nothing_is_after_it() -> None:
+    """A process that freezes between its last statement and its commit holds locks too."""
+    from django.db import connection, transaction
+
+    from tenants.jobs.idle import bounded_idle
+
+    def bound() -> str:
+        with connection.cursor() as cursor:
+            cursor.execute("SHOW idle_in_transaction_session_timeout")
+            return str(cursor.fetchone()[0])
+
+    usual = bound()
+    with transaction.atomic():
+        with bounded_idle(7):
+            pass
+        assert bound() == "7s"
+    assert bound() == usual
+    with transaction.atomic():
+        with transaction.atomic(), bounded_idle(7):
+            assert bound() == "7s"
+        assert bound() == usual
