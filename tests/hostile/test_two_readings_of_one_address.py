@@ -10,7 +10,7 @@ import pytest
 
 from api.asgi import is_management_path, is_token_path
 from tests.harness.platform import Platform
-from tests.hostile.raw import CHAT, bearer, get, post, send
+from tests.hostile.raw import bearer, get, post, send
 
 HOSTS = (
     b"Host: 127.0.0.1/v1/models?",

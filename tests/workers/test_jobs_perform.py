@@ -150,7 +150,11 @@ def test_every_kind_that_rooms_enqueue_has_a_handler() -> None:
         for room in ("tenants", "billing", "inference")
         for path in (CHECKOUT / room).rglob("*.py")
     )
-    named = set(re.findall(r'^(?:[A-Z_]+_MAIL|[A-Z_]+_EXPORT|BATCH_[A-Z]+) = "(\w+\.\w+)"', text, re.MULTILINE))
+    named = set(
+        re.findall(
+            r'^(?:[A-Z_]+_MAIL|[A-Z_]+_EXPORT|BATCH_[A-Z]+) = "(\w+\.\w+)"', text, re.MULTILINE
+        )
+    )
     assert named == set(KINDS)
 
 
