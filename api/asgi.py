@@ -1,4 +1,4 @@
-"""The token path's outer edge: routes, the error shape, disconnects and the access line.
+"""The token path's outer edge: routes, the error shape, and clients that leave.
 
 Raw ASGI instead of Django views, because these requests are the product's hot
 path: a middleware chain costs more than everything else they do here. The path
@@ -9,8 +9,6 @@ that was authenticated.
 from __future__ import annotations
 
 import asyncio
-import hmac
-import ipaddress
 import logging
 import time
 from collections.abc import AsyncIterator
@@ -19,10 +17,9 @@ from functools import partial
 from typing import Protocol
 
 from django.conf import settings
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-from redis.exceptions import RedisError
 
-from api import counting, resources
+from api import counting, resources, service
+from api.access_log import log_access
 from api.batches import handler as batch_handler
 from api.chat_completions import handler as chat_handler
 from api.chat_completions import resources as chat_resources
@@ -30,7 +27,7 @@ from api.completions import handler as completion_handler
 from api.controls import DEFAULT, IDEMPOTENCY_KEY, Controls, controls_of
 from api.dialect import ANTHROPIC, OPENAI, Dialect, dialect_of
 from api.embeddings import handler as embedding_handler
-from api.errors import INTERNAL, ApiError, api_error
+from api.errors import INTERNAL, ApiError, MethodNotAllowed, UnknownPath, api_error
 from api.files import handler as file_handler
 from api.gateway import Gateway, current_gateway
 from api.http import (
@@ -42,6 +39,7 @@ from api.http import (
     Scope,
     Send,
     authorization_of,
+    check_method,
     json_response,
     wire_of,
 )
@@ -64,7 +62,6 @@ from tenants.errors import AccessDenied, TenantError
 from tenants.principal import Principal
 
 log = logging.getLogger(__name__)
-access_log = logging.getLogger("api.access")
 
 # An abort reaches the engine within 100 ms of the disconnect; this is half of it.
 WATCH_AFTER_S = 0.05
@@ -187,7 +184,7 @@ async def token_path(scope: Scope, receive: Receive, send: Send) -> None:
     finally:
         gateway.requests -= 1
         if path not in HTTP_SERVICE_PATHS:
-            _log_access(request, path, status)
+            log_access(request, path, status)
 
 
 async def _answer(gateway: Gateway, request: Request, path: str, send: Send) -> int:
@@ -196,7 +193,7 @@ async def _answer(gateway: Gateway, request: Request, path: str, send: Send) -> 
         # Kept completions are listed where others are made.
         is_list = request.scope["method"] == "GET" and path == "/v1/chat/completions"
         if (prepare := ENDPOINTS.get(path)) and not is_list:
-            _check_method(request, "POST")
+            check_method(request, "POST")
             return await _infer(gateway, request, prepare, send, dialect)
         response = await _plain(gateway, request, path, dialect)
     except (TenantError, InferenceError) as error:
@@ -362,28 +359,13 @@ async def _end(send: Send, last: bytes) -> None:
 # --- The rest ------------------------------------------------------------------------------
 
 
-class MethodNotAllowed(InferenceError):
-    status = 405
-    code = "method_not_allowed"
-
-
-class UnknownPath(InferenceError):
-    status = 404
-    code = "unknown_url"
-
-
-def _check_method(request: Request, method: str) -> None:
-    if request.scope["method"] != method:
-        raise MethodNotAllowed(f"Use {method} for {request.scope['path']}.")
-
-
 async def _plain(gateway: Gateway, request: Request, path: str, dialect: Dialect) -> Response:
     if path in HTTP_SERVICE_PATHS:
-        return await _service(gateway, request, path)
+        return await service.answer(gateway, request, path)
     if (prepare := COUNTERS.get(path)) is not None:
         return await _count(gateway, request, path, prepare, dialect)
     if path == "/v1/models" or path.startswith("/v1/models/"):
-        _check_method(request, "GET")
+        check_method(request, "GET")
         principal = await _caller(gateway, request, dialect)
         check_scope(principal, "/v1/models")
         name = path.removeprefix("/v1/models").removeprefix("/")
@@ -404,7 +386,7 @@ async def _plain(gateway: Gateway, request: Request, path: str, dialect: Dialect
 
 
 async def _ticket(gateway: Gateway, request: Request) -> Response:
-    _check_method(request, "POST")
+    check_method(request, "POST")
     principal = await _caller(gateway, request)
     if principal.kind == "admin":
         raise AccessDenied("Admin keys manage an organization; use a project's key here.")
@@ -422,7 +404,7 @@ async def _kept_stream(gateway: Gateway, request: Request, log_id: str) -> Respo
 async def _count(
     gateway: Gateway, request: Request, path: str, prepare: counting.Prepare, dialect: Dialect
 ) -> Response:
-    _check_method(request, "POST")
+    check_method(request, "POST")
     principal = await _caller(gateway, request, dialect)
     check_scope(principal, path)
     raw = await request.json_body()
@@ -451,53 +433,6 @@ async def _resource(
         work = partial(resources.answer, request, principal, found)
         return await once(gateway, principal, request, key, work)
     return await resources.answer(request, principal, found)
-
-
-async def _service(gateway: Gateway, request: Request, path: str) -> Response:
-    """Liveness, readiness and metrics, for operators."""
-    _check_method(request, "GET")
-    plain = (b"content-type", b"text/plain; charset=utf-8")
-    if path == "/healthz":
-        return Response(200, [plain], b"ok\n")
-    if path == "/readyz":
-        missing = await _not_ready(gateway)
-        body = f"not ready: {', '.join(missing)}\n" if missing else "ready\n"
-        return Response(503 if missing else 200, [plain], body.encode())
-    if not _may_read_metrics(request):
-        raise UnknownPath(f"Unknown request URL: GET {path}.")
-    metrics.IN_FLIGHT.set(gateway.requests)
-    metrics.SOCKETS.set(len(gateway.sockets))
-    metrics.KEPT.set(len(gateway.producers))
-    content = await asyncio.to_thread(generate_latest)
-    return Response(200, [(b"content-type", CONTENT_TYPE_LATEST.encode())], content)
-
-
-async def _not_ready(gateway: Gateway) -> list[str]:
-    missing = []
-    if gateway.is_draining:
-        missing.append("draining")
-    try:
-        await gateway.link.call("PING")
-    except (RedisError, OSError):
-        if not gateway.dispatcher.bypass.is_open:  # else it serves, by lines to the replicas
-            missing.append("redis")
-    for entry in gateway.registry.snapshot.models.values():
-        if not gateway.dispatcher.has_replica(served.deployment for served in entry.deployments):
-            missing.append(f"no replica of {entry.name}")
-    if not gateway.registry.snapshot.models:
-        missing.append("no model")
-    return missing
-
-
-def _may_read_metrics(request: Request) -> bool:
-    if settings.METRICS_TOKEN:
-        expected = f"Bearer {settings.METRICS_TOKEN}".encode()
-        return hmac.compare_digest(request.header(b"authorization") or b"", expected)
-    client = request.scope.get("client")
-    # A proxy's address says nothing of who asked, so behind one a token is needed.
-    if request.header(b"x-forwarded-for") is not None or client is None:
-        return False
-    return ipaddress.ip_address(client[0]).is_loopback
 
 
 def _error_response(error: ApiError, request: Request, dialect: Dialect) -> Response:
@@ -543,28 +478,3 @@ async def _send_stream(request: Request, response: Response, send: Send) -> int:
     finally:
         watcher.cancel()
     return response.status
-
-
-_ACCESS = vars(logging.LogRecord(access_log.name, logging.INFO, __file__, 0, "request", None, None))
-
-
-class _AccessRecord(logging.LogRecord):
-    """A line of the access log. Its parent would walk the stack and ask for thread and process
-    to say who logs, for every request."""
-
-    def __init__(self, **fields: object):
-        now = time.time()
-        vars(self).update(_ACCESS, created=now, msecs=now % 1 * 1000, **fields)
-
-
-def _log_access(request: Request, path: str, status: int) -> None:
-    if access_log.isEnabledFor(logging.INFO):
-        line = _AccessRecord(
-            request_id=request.request_id,
-            method=request.scope["method"],
-            path=path[:200],
-            status=status,
-            organization=request.organization,
-            duration_ms=round((time.monotonic() - request.started_at) * 1000, 1),
-        )
-        access_log.handle(line)

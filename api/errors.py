@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import msgspec
 
@@ -12,6 +14,17 @@ from inference.errors import InferenceError, InvalidRequest
 from tenants.errors import LimitExceeded, TenantError
 
 Headers = list[tuple[bytes, bytes]]
+T = TypeVar("T")
+
+
+class MethodNotAllowed(InferenceError):
+    status = 405
+    code = "method_not_allowed"
+
+
+class UnknownPath(InferenceError):
+    status = 404
+    code = "unknown_url"
 
 
 @dataclass(frozen=True)
@@ -70,6 +83,14 @@ class MalformedBody(InvalidRequest):
 _AT = re.compile(r" - at `(?:key in )?\$\.?([^`]*)`$")
 _UNKNOWN = re.compile(r"Object contains unknown field `([^`]*)`")
 _MISSING = re.compile(r"Object missing required field `([^`]*)`")
+
+
+def decoded(decode: Callable[[bytes], T], raw: bytes) -> T:
+    """A request's body as ``decode`` reads it; MalformedBody, naming the field, where it cannot."""
+    try:
+        return decode(raw)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise malformed(error) from None
 
 
 def malformed(error: Exception) -> MalformedBody:

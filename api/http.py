@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from django.conf import settings
 
-from api.errors import MalformedBody
+from api.errors import MalformedBody, MethodNotAllowed
 from inference.errors import InvalidRequest, RequestTimedOut
 from tenants import addresses
 from tenants.errors import InvalidApiKey
@@ -196,3 +196,8 @@ def slow_body() -> RequestTimedOut:
 
 def json_response(body: bytes, headers: Headers = []) -> Response:  # noqa: B006 - never changed
     return Response(200, [JSON, *headers], body)
+
+
+def check_method(request: Request, method: str) -> None:
+    if request.scope["method"] != method:
+        raise MethodNotAllowed(f"Use {method} for {request.scope['path']}.")

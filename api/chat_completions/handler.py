@@ -24,7 +24,7 @@ from api.chat_completions.wire import (
 )
 from api.choices import Choice, Recorder, gather_choices
 from api.controls import DEFAULT, Controls
-from api.errors import malformed
+from api.errors import decoded
 from api.gateway import Gateway
 from api.parameters import output_limit, refuse, sampling_of, tier_name, tier_of
 from api.plan import Plan
@@ -198,10 +198,7 @@ async def prepare(
     controls: Controls = DEFAULT,
 ) -> ChatCall:
     """Steps 2 to 4: validate, resolve, count."""
-    try:
-        body = decode(raw)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise malformed(error) from None
+    body = decoded(decode, raw)
     return ChatCall(body, await plan_of(gateway, principal, body, request_id, started_at, controls))
 
 

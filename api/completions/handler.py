@@ -6,8 +6,6 @@ import time
 from collections.abc import AsyncIterator
 from typing import Any
 
-import msgspec
-
 from api.chat_completions.wire import usage_of
 from api.choices import Choice, gather_choices
 from api.completions.echo import Echo, best, candidates_of, check_echo
@@ -20,7 +18,7 @@ from api.completions.wire import (
     to_json,
 )
 from api.controls import DEFAULT, Controls
-from api.errors import malformed
+from api.errors import decoded
 from api.gateway import Gateway
 from api.parameters import output_limit, refuse, sampling_of, tier_name, tier_of
 from api.plan import Plan
@@ -151,10 +149,7 @@ async def prepare(
     controls: Controls = DEFAULT,
 ) -> CompletionCall:
     """Steps 2 to 4: validate, resolve, count."""
-    try:
-        body = decode(raw)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise malformed(error) from None
+    body = decoded(decode, raw)
     refuse(suffix=body.suffix, store=body.store)
     candidates_each = candidates_of(body)
     tier = tier_of(body.service_tier, principal)

@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Meta
 
 from api.controls import DEFAULT, Controls
-from api.errors import malformed
+from api.errors import decoded
 from api.gateway import Gateway
 from api.parameters import tier_name, tier_of
 from api.plan import Plan
@@ -129,10 +129,7 @@ async def prepare(
     controls: Controls = DEFAULT,
 ) -> EmbeddingCall:
     """Steps 2 to 4: validate, resolve, count."""
-    try:
-        body = _decode(raw)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise malformed(error) from None
+    body = decoded(_decode, raw)
     tier = tier_of(body.service_tier, principal)
     entry, candidates = resolve(
         gateway, body.model, Model.Kind.EMBEDDING, principal, tier, controls

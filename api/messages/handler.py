@@ -15,7 +15,7 @@ from api.chat_completions.wire import ChatRequest
 from api.choices import gather_choices
 from api.controls import DEFAULT, Controls
 from api.counting import MOST_COUNTED_TOKENS, Counting
-from api.errors import malformed
+from api.errors import decoded
 from api.gateway import Gateway
 from api.messages.answers import EventWriter, content_of, stop_of, tier_of, usage_of
 from api.messages.conversation import chat_request, check_supported, prompt_fields
@@ -110,10 +110,7 @@ async def prepare(
     controls: Controls = DEFAULT,
 ) -> MessageCall:
     """Steps 2 to 4: validate, resolve, count."""
-    try:
-        body = decode(raw)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise malformed(error) from None
+    body = decoded(decode, raw)
     plan = await chat.plan_of(
         gateway,
         principal,
@@ -133,10 +130,7 @@ async def prepare(
 
 def prepare_count(gateway: Gateway, principal: Principal, raw: bytes) -> Counting:
     """How many tokens the prompt of such a request has."""
-    try:
-        body = decode_count(raw)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise malformed(error) from None
+    body = decoded(decode_count, raw)
     check_supported(body)
     chat_body = ChatRequest(**prompt_fields(body))
     tools = tools_of(chat_body.tools)

@@ -17,7 +17,7 @@ from api.chat_completions.prompting import prompt_options
 from api.chat_completions.tools import choice_of, tools_of
 from api.controls import DEFAULT, Controls
 from api.counting import MOST_COUNTED_TOKENS, Counting
-from api.errors import INTERNAL, ApiError, api_error, malformed
+from api.errors import INTERNAL, ApiError, api_error, decoded
 from api.gateway import Gateway
 from api.parameters import tier_name
 from api.plan import Plan
@@ -226,10 +226,7 @@ async def prepare(
     started_at: float,
     controls: Controls = DEFAULT,
 ) -> ResponseCall:
-    try:
-        body = decode(raw)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise malformed(error) from None
+    body = decoded(decode, raw)
     check_supported(body)
     items = stored_items(body.input)
     conversation = await _before(principal, body) + items
@@ -295,10 +292,7 @@ def _turns(project: Project, key: ApiKey, public_id: str) -> list[dict[str, Any]
 
 def prepare_count(gateway: Gateway, principal: Principal, raw: bytes) -> Counting:
     """How many tokens the prompt of such a request has."""
-    try:
-        body = decode_count(raw)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise malformed(error) from None
+    body = decoded(decode_count, raw)
     check_supported(body)
     with in_our_words():
         items = stored_items(body.input)

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from api.controls import DEFAULT, Controls
-from api.errors import malformed
+from api.errors import decoded
 from api.gateway import Gateway
 from api.parameters import refuse, tier_name, tier_of
 from api.plan import Plan
@@ -158,10 +158,7 @@ async def prepare_score(
     started_at: float,
     controls: Controls = DEFAULT,
 ) -> ScoreCall:
-    try:
-        body = decode_score(raw)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise malformed(error) from None
+    body = decoded(decode_score, raw)
     left, right = sides_of(body)
     plan = await _plan(
         gateway, principal, body, left, right, request_id, started_at, controls, "score"
@@ -179,10 +176,7 @@ async def prepare_rerank(
     *,
     is_second_version: bool = False,
 ) -> RerankCall:
-    try:
-        body = decode_rerank(raw)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise malformed(error) from None
+    body = decoded(decode_rerank, raw)
     refuse(rank_fields=body.rank_fields, max_chunks_per_doc=body.max_chunks_per_doc)
     query = text_of(body.query, "query")
     documents = [text_of(item, f"documents[{index}]") for index, item in enumerate(body.documents)]

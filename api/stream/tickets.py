@@ -18,7 +18,7 @@ import msgspec
 from msgspec import Meta
 from redis.exceptions import RedisError
 
-from api.errors import malformed
+from api.errors import decoded
 from api.gateway import Gateway
 from api.http import Request, Response, json_response
 from inference.errors import InvalidRequest
@@ -65,10 +65,7 @@ async def issue(
     gateway: Gateway, principal: Principal, request: Request, held: Credentials
 ) -> Response:
     raw = await request.json_body()
-    try:
-        body = _decode_body(raw)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise malformed(error) from None
+    body = decoded(_decode_body, raw)
     if not _ORIGIN.fullmatch(body.origin):
         raise InvalidRequest(
             "An origin is as a browser sends it, such as https://app.example.com.", param="origin"

@@ -12,7 +12,7 @@ from api.chat_completions.prompting import prompt_options
 from api.chat_completions.tools import Tools, tools_of
 from api.chat_completions.wire import MOST_MESSAGES, ChatRequest
 from api.counting import MOST_COUNTED_TOKENS, Counting
-from api.errors import malformed
+from api.errors import decoded
 from api.gateway import Gateway
 from api.parameters import refuse
 from api.resolve import find_model
@@ -51,10 +51,7 @@ _decode_ids = msgspec.json.Decoder(DetokenizeRequest).decode
 
 
 def prepare_tokenize(gateway: Gateway, principal: Principal, raw: bytes) -> Counting:
-    try:
-        body = _decode(raw)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise malformed(error) from None
+    body = decoded(_decode, raw)
     refuse(
         chat_template=body.chat_template,
         media_io_kwargs=body.media_io_kwargs,
@@ -111,10 +108,7 @@ class _Chat:
 
 
 def prepare_detokenize(gateway: Gateway, principal: Principal, raw: bytes) -> Counting:
-    try:
-        body = _decode_ids(raw)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise malformed(error) from None
+    body = decoded(_decode_ids, raw)
     entry, usable = find_model(gateway, body.model, principal)
     renderer = usable[0].renderer
     most = renderer.vocab_size

@@ -14,7 +14,7 @@ from inference.caching import CachingReport, get_caching_report
 from portal.caching_forms import CachingForm
 from portal.confirmations import Confirmation, ask
 from portal.pages import address_of, organization_page, render_page, user_of
-from tenants import actions
+from portal.views.organization import save_organization
 from tenants.models import Membership, Organization
 
 
@@ -26,7 +26,9 @@ def caching(request: HttpRequest, membership: Membership) -> HttpResponse:
     if request.method == "POST":
         form = CachingForm(request.POST, organization=organization)
         if form.is_valid():
-            return _save(request, membership, form)
+            return save_organization(
+                request, membership, form.changes, "caching", "Caching changed."
+            )
         status = 400
     context = {"form": form, "report": _report(organization)}
     template = "portal/caching.html"
@@ -39,20 +41,6 @@ def _report(organization: Organization) -> CachingReport | None:
         return get_caching_report(organization)
     except RedisError:
         return None
-
-
-def _save(request: HttpRequest, membership: Membership, form: CachingForm) -> HttpResponse:
-    if form.changes:
-        actions.update_organization(
-            membership.organization,
-            form.changes,
-            acting_user=user_of(request),
-            address=address_of(request),
-        )
-        messages.success(request, "Caching changed.")
-    else:
-        messages.info(request, "Nothing was changed.")
-    return redirect("caching", membership.organization.public_id)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])

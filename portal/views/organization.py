@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
@@ -35,7 +37,9 @@ def organization_settings(request: HttpRequest, membership: Membership) -> HttpR
         access.check_permission(membership, "organization.update")
         form = SettingsForm(request.POST, organization=organization)
         if form.is_valid():
-            return _save(request, membership, form)
+            return save_organization(
+                request, membership, form.changes, "settings", "Settings saved."
+            )
         status = 400
     context = {
         "form": form,
@@ -73,18 +77,21 @@ def _credit_left(organization: Organization) -> int | None:
     return -billing.ledger_balance(organization)
 
 
-def _save(request: HttpRequest, membership: Membership, form: SettingsForm) -> HttpResponse:
-    if form.changes:
+def save_organization(
+    request: HttpRequest, membership: Membership, changes: dict[str, Any], page: str, told: str
+) -> HttpResponse:
+    """Change what a form of this organization changes, say so, and lead back to its page."""
+    if changes:
         actions.update_organization(
             membership.organization,
-            form.changes,
+            changes,
             acting_user=user_of(request),
             address=address_of(request),
         )
-        messages.success(request, "Settings saved.")
+        messages.success(request, told)
     else:
         messages.info(request, "Nothing was changed.")
-    return redirect("settings", membership.organization.public_id)
+    return redirect(page, membership.organization.public_id)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])

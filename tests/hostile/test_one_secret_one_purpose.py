@@ -42,7 +42,7 @@ ALSO_ALLOWED = {
 SIGNERS = {
     ("tenants/keys.py", "hmac.digest"),
     ("tenants/principals.py", "hmac.compare_digest"),
-    ("api/asgi.py", "hmac.compare_digest"),
+    ("api/service.py", "hmac.compare_digest"),
     ("api/run.py", "hmac.digest"),
     # A replica's token, which it tells its gateways, compared.
     ("workers/engine/bypass.py", "hmac.compare_digest"),
