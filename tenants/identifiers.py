@@ -54,3 +54,15 @@ def new_audit_event_id() -> str:
 
 def new_job_id() -> str:
     return "job_" + random_text(16)
+
+
+def new_webhook_id() -> str:
+    return "webhook_" + random_text(16)
+
+
+def new_event_id() -> str:
+    return "evt_" + random_text(16)
+
+
+def new_delivery_id() -> str:
+    return "whd_" + random_text(16)

@@ -22,6 +22,12 @@ from tenants.models.plans import Plan, PlanModelLimit
 from tenants.models.requests import IdempotentRequest
 from tenants.models.roles import CustomRole, ProjectRole, Role, RoleAssignment
 from tenants.models.single_sign_on import IdentityProvider
+from tenants.models.webhooks import (
+    WebhookAttempt,
+    WebhookDelivery,
+    WebhookEndpoint,
+    WebhookEvent,
+)
 
 __all__ = [
     "ApiKey",
@@ -51,4 +57,8 @@ __all__ = [
     "ServiceAccount",
     "User",
     "UserManager",
+    "WebhookAttempt",
+    "WebhookDelivery",
+    "WebhookEndpoint",
+    "WebhookEvent",
 ]
