@@ -36,6 +36,9 @@ class User(AbstractBaseUser, PermissionsMixin):
     is_staff = models.BooleanField(default=False, help_text="May use the staff admin.")
     is_active = models.BooleanField(default=True)
     date_joined = models.DateTimeField(default=timezone.now, editable=False)
+    # Empty: as the browser says.
+    language = models.CharField(max_length=8, blank=True, default="", db_default="")
+    time_zone = models.CharField(max_length=64, blank=True, default="", db_default="")
 
     objects: ClassVar[UserManager] = UserManager()
 
@@ -45,3 +48,8 @@ class User(AbstractBaseUser, PermissionsMixin):
 
     def __str__(self) -> str:
         return self.email
+
+    def change_profile(self, *, name: str, language: str, time_zone: str) -> None:
+        """What a person says of themselves: how they are called, what pages speak, their clock."""
+        self.name, self.language, self.time_zone = name, language, time_zone
+        self.save(update_fields=["name", "language", "time_zone"])
