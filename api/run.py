@@ -102,6 +102,7 @@ class Run:
             self.admitted_at,
             plan.tier,
             "" if self._bill is None else self._bill.log_id,
+            gateway.settlement.bills_with_result,
         )
         hold = await gateway.admission.admit(
             principal,

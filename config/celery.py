@@ -117,6 +117,11 @@ def _configure() -> None:
                 "schedule": 600.0,
                 "options": {"expires": 600},
             },
+            "expire-background-responses": {
+                "task": "answers.expire",
+                "schedule": 10.0,
+                "options": {"expires": 10},
+            },
             "warn-expiring-keys": {
                 "task": "tenants.warn_expiring_keys",
                 "schedule": 900.0,

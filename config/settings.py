@@ -5,6 +5,7 @@ Outside production the secrets have well-known development values; with
 ``SLUICE_ENV=production`` the process refuses to start with any of them.
 """
 
+from ipaddress import ip_network
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -346,6 +347,33 @@ BATCH_MAX_IN_FLIGHT = env.integer(
     doc="Most requests of batches that one batch process has at the replicas of a model.",
     minimum=1,
 )
+BACKGROUND_MAX_OPEN = env.integer(
+    "BACKGROUND_MAX_OPEN",
+    200,
+    owner="inference",
+    doc="Background responses that one organization may have queued or in progress.",
+    minimum=1,
+)
+BACKGROUND_MAX_IN_FLIGHT = env.integer(
+    "BACKGROUND_MAX_IN_FLIGHT",
+    128,
+    owner="api",
+    doc="Background responses that one batch process makes at once.",
+    minimum=1,
+)
+BACKGROUND_EXPIRY_S = env.number(
+    "BACKGROUND_EXPIRY_S",
+    3600.0,
+    owner="inference",
+    doc="Age at which a background response that has not ended fails.",
+)
+ANSWERS_ORGANIZATION_BYTES = env.integer(
+    "ANSWERS_ORGANIZATION_BYTES",
+    1024**3,
+    owner="inference",
+    doc="Most bytes of one organization's kept answers; beyond it the oldest are deleted.",
+    minimum=1024,
+)
 
 # --- Durable jobs ------------------------------------------------------------------------
 
@@ -362,6 +390,22 @@ JOBS_PER_ORGANIZATION = env.integer(
     owner="tenants",
     doc="Durable jobs of one organization that run at once, over all workers.",
     minimum=1,
+)
+
+# --- Requests to addresses that tenants name -----------------------------------------------
+
+OUTBOUND_PORTS = env.names(
+    "OUTBOUND_PORTS",
+    ["443"],
+    owner="tenants",
+    doc="Ports of webhooks and identity providers; 80 is reached by http, all others by https.",
+)
+OUTBOUND_PRIVATE_NETWORKS = env.names(
+    "OUTBOUND_PRIVATE_NETWORKS",
+    [],
+    owner="tenants",
+    doc="Private networks, as 10.1.0.0/16, in which webhooks and identity providers may be, on any"
+    " port and by http too; else only the public internet is reached.",
 )
 
 # --- Django --------------------------------------------------------------------------------
@@ -830,7 +874,19 @@ def _check_social_login() -> None:
         raise SettingError("SOCIAL_LOGIN_ISSUER must start with https:// in production.")
 
 
+def _check_outbound() -> None:
+    for name in OUTBOUND_PORTS:
+        if not (name.isascii() and name.isdigit() and 0 < int(name) < 65536):
+            raise SettingError(f"OUTBOUND_PORTS: {name!r} is no port.")
+    for name in OUTBOUND_PRIVATE_NETWORKS:
+        try:
+            ip_network(name)
+        except ValueError as error:
+            raise SettingError(f"OUTBOUND_PRIVATE_NETWORKS: {error}.") from error
+
+
 _check_social_login()
+_check_outbound()
 if HOLD_EXPIRY_S <= REQUEST_TIMEOUT_S:
     raise SettingError(
         "HOLD_EXPIRY_S must be above REQUEST_TIMEOUT_S, or live requests lose their holds."

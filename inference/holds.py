@@ -42,6 +42,9 @@ class HoldNote(msgspec.Struct, frozen=True, array_like=True):
     tier: str = "standard"
     # Of a request with an Idempotency-Key: it is billed if its answer was committed there.
     log: str = ""
+    # Recorded in the transaction that keeps its result, or not at all: of a batch's line and of a
+    # background response.
+    is_billed_with_result: bool = False
 
 
 encode_note = msgspec.msgpack.Encoder().encode
@@ -141,8 +144,8 @@ async def _settle(
     if note is None:  # nobody to bill, but the limits must not stay taken
         await admission.settle(hold.request_id, used_tokens=0, cost_micros=0, report=b"")
         return
-    if note.tier == "batch":
-        # A line is billed with its result or not at all (inference.batches.commit).
+    if note.is_billed_with_result or note.tier == "batch":
+        # In inference.batches.commit and inference.answers.ending.
         await admission.settle(hold.request_id, used_tokens=0, cost_micros=0, report=b"")
         return
     if note.log and not await forsake(link, note.log):

@@ -46,6 +46,9 @@ ADOPT_EVERY_S = 5.0
 class Settlement:
     """``run`` retries for ever as a task; ``stop`` delivers or saves what is left."""
 
+    # Whether reports are recorded together with a result, by somebody else.
+    bills_with_result = False
+
     def __init__(self, admission: Admission, gateway: str, pricebook: Pricebook):
         self._admission = admission
         self._pricebook = pricebook

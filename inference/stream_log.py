@@ -8,6 +8,10 @@ A log has one writer, which renews its lease every second. A log whose lease has
 while it is open is declared ``lost`` by whoever notices first, in the script that notices;
 from there on the writer is refused, so that no event follows the end that a reader was told.
 
+The log of a background response is ``durable``: a row in PostgreSQL says who makes it, so it
+has no lease and is never lost. Its writers follow one another by their fencing tokens (``take``),
+and whoever finds that the row has ended closes it (``finish``).
+
 Redis keys: ``log:<id>`` (the events, a stream whose entries are batches of them, each under
 the number of its last), ``log:<id>:meta`` (whose it is, its state), ``logs.leases``, and for
 each organization what its logs hold: ``logs.kept:<organization>``, ``logs.sizes:<organization>``.
@@ -54,6 +58,7 @@ FAILED = "failed"  # a fault of the platform ended it; its last event says so
 LOST = "lost"  # its gateway died
 FULL = "full"  # larger than a log may be; its events are gone
 GONE = "gone"  # there is no such log (any more)
+TAKEN = "taken"  # what a writer hears whose successor has come
 
 _NOW = """
 local time = redis.call('TIME')
@@ -65,7 +70,8 @@ local function state_of(id, meta)
   local state = redis.call('HGET', meta, 'state')
   if state == 'open' then
     local lease = redis.call('ZSCORE', 'logs.leases', id)
-    if not lease or tonumber(lease) < now then
+    local is_durable = redis.call('HGET', meta, 'is_durable') == '1'
+    if not is_durable and (not lease or tonumber(lease) < now) then
       redis.call('HSET', meta, 'state', 'lost')
       redis.call('ZREM', 'logs.leases', id)
       return 'lost'
@@ -90,7 +96,7 @@ local function begin(first)
   redis.call('HINCRBY', KEYS[3], 'total', ARGV[first + 4])
   redis.call('HSET', KEYS[3], id, ARGV[first + 4])
   redis.call('ZADD', KEYS[2], now + ARGV[first + 2], id)
-  redis.call('ZADD', 'logs.leases', now + ARGV[first + 1], id)
+  if ARGV[first + 1] ~= '0' then redis.call('ZADD', 'logs.leases', now + ARGV[first + 1], id) end
   redis.call('HSET', KEYS[1], 'state', 'open', unpack(ARGV, first + 5))
   redis.call('PEXPIRE', KEYS[1], ARGV[first + 2])
   return true
@@ -118,12 +124,22 @@ redis.call('PEXPIRE', KEYS[4], ARGV[4])
 return {'mine', ARGV[2], paid}
 """
 )
+# The state of an open log whose writer has the token in ARGV[place]; others' is 'taken'.
+_MINE = """
+local function mine(place)
+  local state = redis.call('HGET', KEYS[1], 'state')
+  if not state then return 'gone' end
+  local writer = redis.call('HGET', KEYS[1], 'writer')
+  if state == 'open' and writer and writer ~= ARGV[place] then return 'taken' end
+  return state
+end
+"""
 # Keys: meta, stream, sizes. Arguments: id, number of the last event, events, their bytes, most
-# bytes, most events, most bytes of the organization.
+# bytes, most events, most bytes of the organization, the writer's token.
 _APPEND = Script(
-    """
-local state = redis.call('HGET', KEYS[1], 'state')
-if not state then return 'gone' end
+    _MINE
+    + """
+local state = mine(8)
 if state ~= 'open' then return state end
 local bytes = redis.call('HINCRBY', KEYS[1], 'bytes', ARGV[4])
 local total = redis.call('HINCRBY', KEYS[3], 'total', ARGV[4])
@@ -142,14 +158,45 @@ redis.call('PEXPIRE', KEYS[2], redis.call('PTTL', KEYS[1]))
 return 'open'
 """
 )
-# Keys: meta, stream, kept. Arguments: id, state, time to live (ms), then fields of meta.
-_END = Script(
+# Keys: meta, stream. Arguments: the next writer's token. The state and the last event's number.
+_TAKE = Script(
+    """
+local state = redis.call('HGET', KEYS[1], 'state')
+if state ~= 'open' then return {state or 'gone', 0} end
+if tonumber(redis.call('HGET', KEYS[1], 'writer') or '0') >= tonumber(ARGV[1]) then
+  return {'taken', 0}
+end
+redis.call('HSET', KEYS[1], 'writer', ARGV[1])
+local newest = redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', 1)[1]
+return {'open', newest and tonumber(string.match(newest[1], '^%d+')) or 0}
+"""
+)
+# Keys: meta, stream, kept. Arguments: id, number of the last event, time to live (ms), an event.
+# Whether that event is the last of a log that ends with this.
+_FINISH = Script(
     _NOW
     + """
-local state = redis.call('HGET', KEYS[1], 'state')
-if not state then return 'gone' end
+if redis.call('HGET', KEYS[1], 'state') ~= 'open' then return 0 end
+local newest = redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', 1)[1]
+local last = newest and string.match(newest[1], '^%d+') or '0'
+if last ~= ARGV[2] then return 0 end
+redis.call('XADD', KEYS[2], (last + 1) .. '-0', 'e', ARGV[4])
+redis.call('HSET', KEYS[1], 'state', 'done')
+redis.call('PEXPIRE', KEYS[1], ARGV[3])
+redis.call('PEXPIRE', KEYS[2], ARGV[3])
+redis.call('ZADD', KEYS[3], 'XX', now + ARGV[3], ARGV[1])
+return 1
+"""
+)
+# Keys: meta, stream, kept. Arguments: id, state, time to live (ms), the writer's token, then
+# fields of meta.
+_END = Script(
+    _NOW
+    + _MINE
+    + """
+local state = mine(4)
 if state ~= 'open' then return state end
-redis.call('HSET', KEYS[1], 'state', ARGV[2], unpack(ARGV, 4))
+redis.call('HSET', KEYS[1], 'state', ARGV[2], unpack(ARGV, 5))
 redis.call('ZREM', 'logs.leases', ARGV[1])
 redis.call('PEXPIRE', KEYS[1], ARGV[3])
 redis.call('PEXPIRE', KEYS[2], ARGV[3])
@@ -225,12 +272,15 @@ class Meta(msgspec.Struct, frozen=True):
     status: int = 200  # of the answer, once it has ended
     is_stream: bool = True
     kept_s: int = KEPT_S  # after its end
+    is_durable: bool = False
+    open_s: int = 0  # its longest life before its end; 0: that of the longest request
 
     def fields(self) -> list[Part]:
         return [
             *("organization", self.organization, "project", self.project),
             *("api_key", self.api_key, "endpoint", self.endpoint),
             *("status", self.status, "is_stream", int(self.is_stream), "kept_s", self.kept_s),
+            *("is_durable", int(self.is_durable), "open_s", self.open_s),
         ]
 
 
@@ -260,12 +310,13 @@ class Writer:
     """Numbers and stores the events of one log. ``append`` never waits: what comes while a
     batch is under way leaves as the next one."""
 
-    def __init__(self, logs: StreamLogs, log_id: str, meta: Meta):
+    def __init__(self, logs: StreamLogs, log_id: str, meta: Meta, *, token: int = 0, last: int = 0):
         self._logs = logs
         self.log_id = log_id
         self.meta = meta
+        self.token = token
         self.state = OPEN  # as far as is known; GONE after an error of Redis
-        self.last = 0
+        self.last = last
         self._pending: list[Event] = []
         self._flushing: asyncio.Task[None] | None = None
 
@@ -319,7 +370,8 @@ class Writer:
         id_, kept_ms = self.log_id, self.meta.kept_s * 1000
         keys = [_meta_key(id_), _stream_key(id_), _kept_key(self.meta.organization)]
         try:
-            self._note(await self._logs.script(_END, keys, [id_, state, kept_ms, *fields]))
+            arguments = [id_, state, kept_ms, self.token, *fields]
+            self._note(await self._logs.script(_END, keys, arguments))
         except UNAVAILABLE as error:
             log.warning("stream_log.not_ended", extra={"log": id_, "error": repr(error)})
             self._note(GONE)  # its lease runs out, and readers are told that it is lost
@@ -379,8 +431,53 @@ class StreamLogs:
             _sizes_key(writer.meta.organization),
         ]
         limits: list[Part] = [MOST_BYTES, MOST_EVENTS, settings.STREAM_LOG_ORGANIZATION_BYTES]
-        arguments = [writer.log_id, last, content, len(content), *limits]
+        arguments = [writer.log_id, last, content, len(content), *limits, writer.token]
         return await self.script(_APPEND, keys, arguments)
+
+    # --- Durable logs ---------------------------------------------------------------------
+
+    async def begin_durable(self, log_id: str, meta: Meta, events: list[Event]) -> bool:
+        """A log with these events, for writers to take. False if there is no room for one.
+
+        Raises LogUnavailable.
+        """
+        writer = await self.begin(log_id, meta)
+        if writer is None:
+            return False
+        self.forget(writer)  # it has no lease
+        for event in events:
+            writer.append(event)
+        if await writer.drain() == GONE:
+            raise _unavailable()
+        return writer.state == OPEN
+
+    async def take(self, log_id: str, token: int) -> Writer | None:
+        """The writer that goes on after the last event; earlier ones are refused from here on.
+        None if there is nothing to go on with. Raises LogUnavailable."""
+        meta = await self.meta(log_id)
+        if meta is None:
+            return None
+        try:
+            state, last = await self._link.run_script(
+                _TAKE, [_meta_key(log_id), _stream_key(log_id)], [token]
+            )
+        except UNAVAILABLE as error:
+            raise _unavailable() from error
+        if state.decode() != OPEN:
+            return None
+        return Writer(self, log_id, meta, token=token, last=last)
+
+    async def finish(self, log_id: str, meta: Meta, last: int, event: Event) -> bool:
+        """Close a log whose writer is gone with ``event``, if ``last`` is its last one's number.
+
+        Raises LogUnavailable.
+        """
+        keys = [_meta_key(log_id), _stream_key(log_id), _kept_key(meta.organization)]
+        arguments: list[Part] = [log_id, last, meta.kept_s * 1000, _encode_events([event])]
+        try:
+            return bool(await self._link.run_script(_FINISH, keys, arguments))
+        except UNAVAILABLE as error:
+            raise _unavailable() from error
 
     # --- Reading ------------------------------------------------------------------------
 
@@ -458,9 +555,10 @@ async def forsake(link: RedisLink, log_id: str) -> bool:
 
 def _begin_arguments(log_id: str, meta: Meta) -> list[Part]:
     # While it is open it lives as long as the longest request, and then as it says.
-    open_ms = int(settings.REQUEST_TIMEOUT_S + meta.kept_s) * 1000
+    open_ms = int((meta.open_s or settings.REQUEST_TIMEOUT_S) + meta.kept_s) * 1000
+    lease_ms = 0 if meta.is_durable else LEASE_MS
     most = settings.STREAM_LOG_ORGANIZATION_BYTES
-    return [log_id, LEASE_MS, open_ms, most, OVERHEAD_BYTES, *meta.fields()]
+    return [log_id, lease_ms, open_ms, most, OVERHEAD_BYTES, *meta.fields()]
 
 
 def _kept_key(organization: int) -> str:

@@ -1,4 +1,5 @@
-"""A line is billed where its result is committed, and not by the stream of usage reports."""
+"""What a batch process runs is billed where its result is committed, and not by the stream of
+usage reports: lines of batches, background responses."""
 
 from __future__ import annotations
 
@@ -16,11 +17,13 @@ log = logging.getLogger(__name__)
 
 
 class LineReports(Settlement):
-    """Keeps what ``Run`` settles until the line's result is committed, or is not.
+    """Keeps what ``Run`` settles until the result is committed, or is not.
 
     Meanwhile the hold stays: a budget cannot be spent twice. One that nobody ends expires, and
     the reconciler ends it without a bill (``inference.holds``).
     """
+
+    bills_with_result = True
 
     def __init__(self, admission: Admission, gateway: str, pricebook: Pricebook):
         super().__init__(admission, gateway, pricebook)
@@ -31,7 +34,7 @@ class LineReports(Settlement):
         self._admitted[organization].add(request_id)
 
     def has_holds(self, organization: int) -> bool:
-        """Whether lines of this organization hold a part of its budget right now."""
+        """Whether this organization's work here holds a part of its budget right now."""
         return bool(self._admitted.get(organization))
 
     async def settle(self, report: UsageReport) -> None:

@@ -1,4 +1,5 @@
-"""Every change to kept answers: keep, relabel, delete."""
+"""Every change to kept answers: keep, relabel, delete. Those that are still to be made are
+asked for and cancelled in ``background``."""
 
 from __future__ import annotations
 
@@ -8,7 +9,9 @@ from typing import Any
 from django.db import transaction
 
 from inference.answers.content import seal, unseal
+from inference.answers.locks import lock_work_of
 from inference.answers.models import StoredAnswer
+from inference.answers.work import stop_work
 from tenants import audit
 from tenants.models import ApiKey, Project, User
 
@@ -52,7 +55,7 @@ def change_metadata(
     answered["metadata"] = dict(metadata) if metadata is not None else None
     locked.metadata, locked.content = answered["metadata"], seal(content)
     locked.save(update_fields=["metadata", "content"])
-    _record(locked, "answer.updated", acting_user, address)
+    record_change(locked, "answer.updated", acting_user, address)
     return content
 
 
@@ -60,13 +63,17 @@ def change_metadata(
 def delete_answer(
     answer: StoredAnswer, *, acting_user: User | None, address: str | None = None
 ) -> None:
-    """Its content is gone from here on. A conversation that it is a turn of cannot go on."""
+    """Its content is gone from here on. A conversation that it is a turn of cannot go on, and
+    what is still to be made of it is not."""
+    work = lock_work_of(answer)
+    if work is not None:
+        stop_work(work)
     deleted, _ = StoredAnswer.objects.filter(pk=answer.pk).delete()
     if deleted:
-        _record(answer, "answer.deleted", acting_user, address)
+        record_change(answer, "answer.deleted", acting_user, address)
 
 
-def _record(
+def record_change(
     answer: StoredAnswer, action: str, acting_user: User | None, address: str | None
 ) -> None:
     audit.record_event(

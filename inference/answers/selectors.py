@@ -10,7 +10,7 @@ from django.db.models import QuerySet
 from django.utils import timezone
 
 from inference.answers.content import unseal
-from inference.answers.models import StoredAnswer
+from inference.answers.models import BackgroundResponse, StoredAnswer
 from inference.errors import InvalidRequest
 from tenants.errors import NotFound
 from tenants.models import Project
@@ -56,10 +56,24 @@ def access_answer(project: Project, kind: str, public_id: str) -> StoredAnswer:
     return row
 
 
+def get_response(project: Project, public_id: str) -> dict[str, Any]:
+    """The content of a response; while somebody makes it, its status is ``in_progress``."""
+    answer = access_answer(project, StoredAnswer.Kind.RESPONSE, public_id)
+    content = unseal(answer.content)
+    response = content["response"]
+    if response["status"] == "queued":
+        running = BackgroundResponse.objects.filter(answer=answer.pk).exclude(
+            state=BackgroundResponse.State.QUEUED
+        )
+        response["status"] = "in_progress" if running.exists() else "queued"
+    return content
+
+
 def get_turns(project: Project, public_id: str) -> list[dict[str, Any]]:
     """The contents of a response and of all that it follows, oldest first.
 
-    Raises InvalidRequest if any of them is gone: a conversation with a hole is another one.
+    Raises InvalidRequest if any of them is gone or has no answer (yet): a conversation with a
+    hole is another one.
     """
     wanted: dict[str, str | int | datetime] = {
         "id": public_id,
@@ -83,4 +97,19 @@ def get_turns(project: Project, public_id: str) -> list[dict[str, Any]]:
         )
         error.code = "previous_response_not_found"
         raise error
-    return [unseal(content) for _, content, _ in rows]
+    turns = [unseal(content) for _, content, _ in rows]
+    for turn in turns:
+        _check_said(turn.get("response", {}))
+    return turns
+
+
+def _check_said(response: dict[str, Any]) -> None:
+    """What was never said cannot be followed."""
+    if response.get("status") in ("queued", "in_progress", "failed"):
+        error = InvalidRequest(
+            f"Previous response with id '{response['id']}' has the status "
+            f"'{response['status']}'; it can be followed when it has an answer.",
+            param="previous_response_id",
+        )
+        error.code = "previous_response_not_completed"
+        raise error

@@ -1,10 +1,11 @@
-"""Kept answers go when their time is over."""
+"""Kept answers go when their time is over; background responses end that nobody can make."""
 
 from __future__ import annotations
 
 from celery import shared_task
 
-from inference.answers.sweep import sweep_answers
+from inference.answers.ending import end_overdue_responses
+from inference.answers.sweep import sweep_answers, trim_answers
 from workers.control.tasks import logged_edge
 
 
@@ -12,3 +13,10 @@ from workers.control.tasks import logged_edge
 def sweep() -> None:
     with logged_edge("answers.sweep"):
         sweep_answers()
+        trim_answers()
+
+
+@shared_task(name="answers.expire", soft_time_limit=20, time_limit=30)
+def expire() -> None:
+    with logged_edge("answers.expire"):
+        end_overdue_responses()
