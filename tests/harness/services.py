@@ -46,6 +46,8 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None
     folder = Path(tempfile.mkdtemp(prefix="sluice-tests-", dir=os.environ.get(PARENT)))
     folder.chmod(0o755)  # PostgreSQL runs as another user when the suite runs as root
     os.environ["SLUICE_ENV"] = "test"
+    # Identity providers and receivers of webhooks in tests listen on loopback.
+    os.environ["OUTBOUND_PRIVATE_NETWORKS"] = "127.0.0.0/8"
     os.environ.setdefault("MODEL_STORE", str(CHECKOUT / ".sluice" / "models"))
     os.environ["SLUICE_STATE_DIR"] = str(folder)
     os.environ.setdefault("LOG_FORMAT", "console")
