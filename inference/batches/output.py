@@ -17,6 +17,7 @@ from inference.batches.models import Batch, BatchLine
 from inference.files.actions import KEPT_FOR, begin_file, finish_file, give_up_file
 from inference.files.models import File
 from inference.objects import ObjectWriter, object_store
+from tenants import webhooks
 
 _READ_AT_ONCE = 500
 _MOST_READ_BYTES = 8 << 20
@@ -109,6 +110,13 @@ def _end(batch: Batch, output: _OutputFile, errors: _OutputFile) -> None:
     )
     # All that they say is in the files now.
     lines.delete()
+    tell_ended(batch, batch.ends_as)
+
+
+def tell_ended(batch: Batch, status: str) -> None:
+    """In the transaction that ends it; the status is the event's name too."""
+    data = {"id": batch.public_id}
+    webhooks.tell(batch.organization_id, f"batch.{status}", data, project=batch.project_id)
 
 
 class _OutputFile:

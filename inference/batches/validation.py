@@ -15,6 +15,7 @@ from django.db.models.functions import Now
 
 from inference.batches.locks import lock_batch
 from inference.batches.models import Batch
+from inference.batches.output import tell_ended
 from inference.batches.requests import MOST_FRAME_BYTES, Fault, check_line, split_lines
 from inference.files.models import File
 from inference.models import Model, ModelAlias
@@ -154,6 +155,7 @@ def _fail(batch: Batch, faults: list[Fault]) -> None:
         errors=[fault.told() for fault in faults[:MOST_FAULTS]],
         ended_at=Now(),
     )
+    tell_ended(batch, Batch.Status.FAILED)
 
 
 def _start(batch: Batch, found: Found) -> None:
