@@ -9,11 +9,15 @@ from allauth.account.forms import AddEmailForm as AllauthAddEmailForm
 from allauth.mfa.webauthn.forms import AddWebAuthnForm as AllauthAddWebAuthnForm
 from allauth.mfa.webauthn.forms import EditWebAuthnForm as AllauthEditWebAuthnForm
 from django import forms
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy as _l
 
+from portal.fields import NameField, QuickSelect
+from portal.preferences import languages, time_zones
 from tenants import permissions
 from tenants.access import Actor
 from tenants.actions.single_sign_on import ProviderTerms
-from tenants.models import IdentityProvider, Role
+from tenants.models import IdentityProvider, Role, User
 
 LONGEST_PASSKEY_NAME = 60
 
@@ -43,6 +47,34 @@ class AddPasskeyForm(AllauthAddWebAuthnForm):
 
 class RenamePasskeyForm(AllauthEditWebAuthnForm):
     name = forms.CharField(label="Name", max_length=LONGEST_PASSKEY_NAME)
+
+
+class ProfileForm(forms.Form):
+    name = NameField(label=_l("Name"), required=False, help_text=_l("As others see it."))
+    language = forms.ChoiceField(label=_l("Language"), required=False)
+    time_zone = forms.ChoiceField(
+        label=_l("Time zone"),
+        required=False,
+        widget=QuickSelect,
+        help_text=_l("Times on pages are written in it; exports and the API stay in UTC."),
+    )
+
+    def __init__(self, *args: Any, user: User, **kwargs: Any):
+        kwargs["initial"] = {
+            "name": user.name,
+            "language": user.language,
+            "time_zone": user.time_zone,
+        }
+        super().__init__(*args, **kwargs)
+        as_browser = ("", _("As the browser says"))
+        zones = [(name, name.replace("_", " ")) for name in sorted(time_zones())]
+        self._offer("language", [as_browser, *languages().items()])
+        self._offer("time_zone", [as_browser, *zones])
+
+    def _offer(self, name: str, choices: list[tuple[str, str]]) -> None:
+        field = self.fields[name]
+        assert isinstance(field, forms.ChoiceField)
+        field.choices = choices
 
 
 class SingleSignOnForm(forms.Form):

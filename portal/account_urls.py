@@ -14,7 +14,7 @@ from django.urls import URLPattern, path, re_path
 from django.views.generic import RedirectView
 
 from portal.ratelimits import limited
-from portal.views import providers, security
+from portal.views import profile, providers, security
 from portal.views import single_sign_on as sso
 from portal.views.security import not_under_single_sign_on
 
@@ -84,6 +84,7 @@ confirmation = [
 ]
 
 own_security = [
+    path("accounts/profile/", limited("profile", profile.profile), name="profile"),
     path("accounts/security/", security.security, name="mfa_index"),
     path(
         "accounts/email/",

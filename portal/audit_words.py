@@ -91,6 +91,7 @@ ACTIONS: dict[str, dict[str, str]] = {
         "second_factor.removed": "Removed an authenticator app",
         "second_factor.failed": "Second factor failed",
         "passkey.added": "Added a passkey",
+        "profile.changed": "Changed their name",
         "passkey.removed": "Removed a passkey",
         "recovery_codes.created": "Made recovery codes",
         "recovery_codes.removed": "Removed recovery codes",

@@ -6,6 +6,7 @@ from typing import Any
 
 from django.conf import settings
 from django.http import HttpRequest
+from django.utils import timezone
 
 THEMES = ("light", "dark")
 
@@ -19,4 +20,7 @@ def platform(request: HttpRequest) -> dict[str, Any]:
         "theme": chosen if chosen in THEMES else "",
         "signup_is_open": settings.SIGNUP_OPEN,
         "social_login_name": settings.SOCIAL_LOGIN_NAME,
+        "time_zone": timezone.get_current_timezone_name(),
+        # The language of examples that was chosen last; ``code_tabs`` takes what it knows.
+        "code_language": request.COOKIES.get("code_language", ""),
     }

@@ -9,6 +9,7 @@ from portal.views import (
     admin_keys,
     audit,
     caching,
+    find,
     groups,
     home,
     invitations,
@@ -136,6 +137,7 @@ of_settings = [
 
 urlpatterns = [
     path("", home.overview, name="overview"),
+    path("find/", limited("find", find.find, counts_reading=True), name="find"),
     *of_keys,
     path("usage/", usage.usage, name="usage"),
     *of_projects,

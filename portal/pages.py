@@ -11,11 +11,14 @@ from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import redirect, render
 from django.views.decorators.cache import never_cache
 
-from portal import second_factor
-from tenants import access, scope
-from tenants.models import Membership, User
+from portal import navigation, second_factor
+from portal.reach import reach_of
+from tenants import access, scope, selectors
+from tenants.models import Membership, Project, User
 
 LAST_ORGANIZATION = "last_organization"
+# In the menu of the frame: more would hide the organizations below them.
+MOST_PROJECTS = 6
 
 PageView = Callable[..., HttpResponseBase]
 
@@ -59,8 +62,19 @@ def render_page(
         "organization": membership.organization,
         "memberships": access.get_memberships(user_of(request)),
         "tab": tab,
+        "navigation": navigation.links_of(membership, tab),
+        "switcher_projects": _switcher_projects(membership),
     }
     return render(request, template, frame | context, status=status)
+
+
+def _switcher_projects(membership: Membership) -> list[Project]:
+    """The first few projects that this member sees; their list and the search have the rest."""
+    reach = reach_of(membership, "project.read")
+    if not reach:
+        return []
+    found = selectors.get_projects(membership.organization, projects=reach.only)
+    return list(found[:MOST_PROJECTS])
 
 
 def user_of(request: HttpRequest) -> User:

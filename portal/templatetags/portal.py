@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from django import template
 from django.utils import timezone
+from django.utils.formats import date_format, get_format, number_format
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from django.utils.translation import gettext, ngettext
 
 from portal.fields import BUDGET, BUDGET_LABEL, LIMITS
 from portal.permission_words import PERMISSION_LABELS, SCOPE_LABELS
@@ -23,62 +25,82 @@ register = template.Library()
 @register.filter
 def micros(amount: int | None) -> str:
     """Integer micro-dollars as dollars: two decimals, up to six where they matter."""
-    amount = int(amount or 0)
-    dollars, rest = divmod(abs(amount), 1_000_000)
-    decimals = f"{rest:06d}".rstrip("0").ljust(2, "0")
-    sign = "−" if amount < 0 else ""
-    return f"{sign}${dollars:,}.{decimals}"
+    return _dollars(amount, 2)
 
 
 @register.filter
 def exact_micros(amount: int | None) -> str:
     """All six decimals, so that a column of amounts lines up."""
-    dollars, _, decimals = micros(amount).partition(".")
-    return f"{dollars}.{decimals.ljust(6, '0')}"
+    return _dollars(amount, 6)
+
+
+def _dollars(amount: int | None, least_decimals: int) -> str:
+    amount = int(amount or 0)
+    dollars, rest = divmod(abs(amount), 1_000_000)
+    decimals = f"{rest:06d}".rstrip("0").ljust(least_decimals, "0")
+    sign = "−" if amount < 0 else ""
+    return f"{sign}${thousands(dollars)}{get_format('DECIMAL_SEPARATOR')}{decimals}"
 
 
 @register.filter
 def thousands(amount: int | None) -> str:
-    """1234567 → 1,234,567; nothing at all is a dash."""
-    return "–" if amount is None else f"{int(amount):,}"
+    """1234567 → 1,234,567, in German 1.234.567; nothing at all is a dash."""
+    if amount is None:
+        return "–"
+    return str(number_format(int(amount), use_l10n=True, force_grouping=True))
+
+
+@register.filter
+def compact(amount: int | None) -> str:
+    """1234567 → 1.2M: for axes and tight places, where the exact number stands elsewhere."""
+    rest = abs(int(amount or 0))
+    for size, unit in ((10**12, "T"), (10**9, "B"), (10**6, "M"), (10**3, "k")):
+        if rest >= size:
+            tenths = rest * 10 // size
+            digit = f"{get_format('DECIMAL_SEPARATOR')}{tenths % 10}" if tenths % 10 else ""
+            return f"{'−' if int(amount or 0) < 0 else ''}{thousands(tenths // 10)}{digit}{unit}"
+    return thousands(amount)
 
 
 @register.filter
 def percent(share: float) -> str:
     """0.034 → 3.4 %; what is not nothing is not shown as nothing."""
     if 0 < share < 0.001:
-        return "< 0.1 %"
-    return f"{100 * share:.1f} %"
+        return f"< {number_format('0.1')} %"
+    return f"{number_format(100 * share, 1)} %"
 
 
 @register.simple_tag
-def moment(value: datetime | None, empty: str = "Never") -> SafeString | str:
-    """``21 Nov, 14:03`` in UTC, another year named, with the exact second as its title."""
+def moment(value: datetime | None, empty: str = "") -> SafeString | str:
+    """``21 Nov, 14:03`` on the reader's clock, another year named; the exact second as its title."""
     if value is None:
-        return empty
-    value = value.astimezone(UTC)
-    year = "" if value.year == timezone.now().year else f" {value.year}"
-    return _time(value, f"{value.day} {value:%b}{year}, {value:%H:%M}")
+        return empty or gettext("Never")
+    value = timezone.localtime(value)
+    year = "" if value.year == timezone.localtime().year else " Y"
+    return _time(value, date_format(value, f"j M{year}, H:i"))
 
 
 @register.simple_tag
-def ago(value: datetime | None, empty: str = "Never") -> SafeString | str:
+def ago(value: datetime | None, empty: str = "") -> SafeString | str:
     """``3 minutes ago`` for what is recent, else the date; the exact second as its title."""
     if value is None:
-        return empty
+        return empty or gettext("Never")
     age = timezone.now() - value
+    count = 0
     if age < timedelta(minutes=1):
-        text = "just now"
+        text = gettext("just now")
     elif age < timedelta(hours=1):
-        text = _plural(int(age.total_seconds() // 60), "minute")
+        count = age // timedelta(minutes=1)
+        text = ngettext("%(count)d minute ago", "%(count)d minutes ago", count)
     elif age < timedelta(days=1):
-        text = _plural(int(age.total_seconds() // 3600), "hour")
+        count = age // timedelta(hours=1)
+        text = ngettext("%(count)d hour ago", "%(count)d hours ago", count)
     elif age < timedelta(days=14):
-        text = _plural(age.days, "day")
+        count = age.days
+        text = ngettext("%(count)d day ago", "%(count)d days ago", count)
     else:
-        value = value.astimezone(UTC)
-        text = f"{value.day} {value:%b %Y}"
-    return _time(value.astimezone(UTC), text)
+        text = date_format(timezone.localtime(value), "j M Y")
+    return _time(timezone.localtime(value), text % {"count": count})
 
 
 @register.filter
@@ -136,14 +158,11 @@ def limits(row: LimitFields | Limits) -> list[tuple[str, str]]:
     return found if budget is None else [*found, (BUDGET_LABEL, micros(budget))]
 
 
-def _plural(count: int, unit: str) -> str:
-    return f"{count} {unit}{'' if count == 1 else 's'} ago"
-
-
 def _time(value: datetime, text: str) -> SafeString:
     return format_html(
-        '<time datetime="{}" title="{} UTC">{}</time>',
+        '<time datetime="{}" title="{} {}">{}</time>',
         value.isoformat(timespec="seconds"),
         value.strftime("%Y-%m-%d %H:%M:%S"),
+        value.tzname(),
         text,
     )

@@ -2,18 +2,56 @@
 
 from __future__ import annotations
 
-from django.core.paginator import Paginator
+from collections.abc import Mapping
+from typing import Any
+
+from django.core.paginator import Page
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
+from django.utils.functional import cached_property
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy as _l
 from django.views.decorators.http import require_safe
 
 from billing import selectors as billing
-from portal.charts import Column, draw_bars
+from billing.models import UsageEvent
+from portal.charts import Chart, Series, draw_bars
 from portal.pages import organization_page, render_page
-from portal.periods import LABELS, read_period
-from tenants.models import Membership
+from portal.periods import LABELS, Period, read_period
+from portal.tables import Column, Table
+from portal.templatetags.portal import compact, thousands
+from tenants.models import Membership, Organization
 
-PAGE_SIZE = 25
+
+class RequestTable(Table):
+    """Requests of a period; their number is known from the report beside them."""
+
+    columns = (
+        Column("request", _l("Request"), is_primary=True),
+        Column("model", _l("Model"), is_silent=True),
+        Column("time", _l("Time"), ("started_at",), True, is_silent=True, style="soft"),
+        Column("status", _l("Status"), is_silent=True),
+        Column("input", _l("Input"), is_number=True),
+        Column("output", _l("Output"), is_number=True),
+        Column("duration", _l("Duration"), is_number=True),
+        Column("cost", _l("Cost"), is_number=True),
+    )
+    sort = "-time"
+    page_size = 25
+
+    def __init__(
+        self, request: HttpRequest, organization: Organization, period: Period, count: int
+    ):
+        super().__init__(request)
+        self.organization, self.period, self.count = organization, period, count
+
+    def get_rows(self, chosen: Mapping[str, Any]) -> QuerySet[UsageEvent]:
+        return billing.recent_requests(self.organization, self.period.start, self.period.end)
+
+    @cached_property
+    def page(self) -> Page:
+        return self.paged(count=self.count)
 
 
 @require_safe
@@ -22,19 +60,29 @@ def usage(request: HttpRequest, membership: Membership) -> HttpResponse:
     organization = membership.organization
     period = read_period(request.GET.get("period", ""), timezone.now())
     report = billing.usage_report(organization, period.start, period.end)
-    requests = Paginator(billing.recent_requests(organization, period.start, period.end), PAGE_SIZE)
-    requests.__dict__["count"] = report.summary.requests  # counted already
     context = {
         "period": period,
         "periods": LABELS,
         "summary": report.summary,
         "models": report.models,
-        "days": report.days,
-        "chart": draw_bars([_column(day) for day in report.days]),
-        "page": requests.get_page(request.GET.get("page")),
+        "cached_note": _cached(report.summary.cached_tokens),
+        "chart": _chart(report.days),
+        "requests": RequestTable(request, organization, period, report.summary.requests),
     }
     return render_page(request, membership, "portal/usage.html", context, tab="usage")
 
 
-def _column(day: billing.DayUsage) -> Column:
-    return Column(f"{day.day.day} {day.day:%b}", day.prompt_tokens, day.completion_tokens)
+def _chart(days: list[billing.DayUsage]) -> Chart:
+    return draw_bars(
+        [f"{day.day.day} {day.day:%b}" for day in days],
+        [
+            Series(_("Input tokens"), [day.prompt_tokens for day in days]),
+            Series(_("Output tokens"), [day.completion_tokens for day in days]),
+        ],
+        write=thousands,
+        write_scale=compact,
+    )
+
+
+def _cached(tokens: int) -> str:
+    return _("%(count)s from a cache") % {"count": thousands(tokens)} if tokens else ""

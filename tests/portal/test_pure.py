@@ -1,4 +1,4 @@
-"""What needs no database: addresses, periods, charts, money."""
+"""What needs no database: addresses, periods, money."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from django.test.html import parse_html
 from hypothesis import given
 from hypothesis import strategies as st
 
-from portal import charts, periods, ratelimits
+from portal import periods, ratelimits
 from portal.fields import QuickSelect
 from portal.templatetags.portal import exact_micros, micros, thousands
 from tenants import addresses
@@ -93,24 +93,6 @@ def test_thousands() -> None:
         "0",
         "–",
     )
-
-
-@given(st.lists(st.tuples(st.integers(0, 10**12), st.integers(0, 10**12)), max_size=40))
-def test_bars_stay_inside_the_drawing_and_stack(amounts: list[tuple[int, int]]) -> None:
-    chart = charts.draw_bars([charts.Column("d", low, up) for low, up in amounts])
-    for bar, (low, up) in zip(chart.bars, amounts, strict=True):
-        assert 0 <= bar.x <= bar.x + bar.width <= charts.WIDTH
-        assert 0 <= bar.upper_y <= bar.lower_y <= charts.HEIGHT
-        assert bar.upper_y + bar.upper_height == bar.lower_y
-        assert bar.lower_y + bar.lower_height == charts.HEIGHT
-        assert (bar.lower_height + bar.upper_height > 0) == (low + up > 0)
-
-
-@given(st.integers(0, 10**15))
-def test_the_scale_ends_at_a_round_number(amount: int) -> None:
-    top = charts.nice_ceiling(amount)
-    assert amount <= top
-    assert str(top).rstrip("0") in {"1", "2", "3", "4", "5", "6", "8"}
 
 
 def test_a_quick_select_is_djangos_select() -> None:
