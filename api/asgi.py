@@ -147,6 +147,7 @@ RESOURCES: dict[str, list[resources.Route]] = {
 }
 # OpenAI's clients ask for the roles of a project beside the organization.
 MANAGEMENT_PATHS = ("/v1/organization", "/v1/projects")
+DOCUMENT_PATH = "/v1/openapi.json"  # Django's, which caches it for its clients
 
 
 def is_management_path(path: str) -> bool:
@@ -155,7 +156,7 @@ def is_management_path(path: str) -> bool:
 
 def is_token_path(path: str) -> bool:
     """Whether ``token_path`` answers this path; everything else is Django's."""
-    if is_management_path(path):
+    if is_management_path(path) or path == DOCUMENT_PATH:
         return False
     return path.startswith("/v1/") or path in HTTP_SERVICE_PATHS or path in BARE_PATHS
 

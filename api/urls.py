@@ -1,10 +1,11 @@
-"""Addresses of the management API. The token path's are in ``api.asgi``."""
+"""Addresses of the management API and of the document. The token path's are in ``api.asgi``."""
 
 from __future__ import annotations
 
 from django.urls import URLPattern, URLResolver, path, re_path, register_converter
 from django.urls.converters import StringConverter
 
+from api.document import pages as document_pages
 from api.management import pages
 from api.management.admin_api_keys import views as admin_api_keys
 from api.management.audit_logs import views as audit_logs
@@ -144,7 +145,9 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path(f"{ORGANIZATION}/costs", costs.CostsView.as_view()),
     path(f"{ORGANIZATION}/spend_limit", spend_limits.OrganizationSpendLimit.as_view()),
     *(path(f"{ORGANIZATION}/{address}", view) for address, view in UNSUPPORTED),
-    path("docs/management/", pages.browse, name="management_docs"),
+    path("v1/openapi.json", document_pages.openapi, name="openapi"),
+    path("docs/api/", document_pages.browse, name="api_docs"),
+    path("docs/management/", document_pages.browse_management),
     # Last: what is not above does not exist.
     re_path(r"^v1/(?:organization|projects)(?:/.*)?$", pages.unknown),
 ]

@@ -106,6 +106,7 @@ class UnsupportedEndpoint(InferenceError):
 
 
 async def refuse_upload(caller: Caller, request: Request, *ids: str) -> Response:
+    """Uploads in parts are not served: send the whole file to `/v1/files`."""
     raise UnsupportedEndpoint(
         "Uploads in parts are not supported by this server: send the whole file to /v1/files."
     )

@@ -30,7 +30,7 @@ from tenants.principal import Principal
 LONGEST_S = 300
 MOST_A_MINUTE = 600  # of one key
 _UNAVAILABLE = (RedisError, OSError, TimeoutError)
-_ORIGIN = re.compile(
+ORIGIN = re.compile(
     r"https?://[a-z0-9.-]{1,253}(:[0-9]{1,5})?|https?://\[[0-9a-f:.]{2,45}\](:[0-9]{1,5})?"
 )
 _TICKET = re.compile(r"[A-Za-z0-9_-]{43}")
@@ -38,7 +38,7 @@ _TICKET = re.compile(r"[A-Za-z0-9_-]{43}")
 Endpoint = Literal["/v1/chat/completions", "/v1/completions", "/v1/embeddings"]
 
 
-class _Body(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class TicketRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     origin: Annotated[str, Meta(min_length=8, max_length=300)]
     endpoints: Annotated[list[Endpoint], Meta(min_length=1, max_length=3)] | None = None
     expires_in: Annotated[int, Meta(ge=1, le=LONGEST_S)] = 60
@@ -57,7 +57,7 @@ class Ticket(msgspec.Struct, frozen=True, array_like=True):
         return Credentials(self.lookup, self.digest)
 
 
-_decode_body = msgspec.json.Decoder(_Body).decode
+_decode_body = msgspec.json.Decoder(TicketRequest).decode
 _decode = msgspec.msgpack.Decoder(Ticket).decode
 
 
@@ -66,7 +66,7 @@ async def issue(
 ) -> Response:
     raw = await request.json_body()
     body = decoded(_decode_body, raw)
-    if not _ORIGIN.fullmatch(body.origin):
+    if not ORIGIN.fullmatch(body.origin):
         raise InvalidRequest(
             "An origin is as a browser sends it, such as https://app.example.com.", param="origin"
         )

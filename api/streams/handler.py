@@ -26,7 +26,7 @@ class StreamNotFound(InferenceError):
     code = "stream_not_found"
 
 
-class _Query(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class ResumeQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     starting_after: int = 0
 
 
@@ -71,7 +71,7 @@ async def access_log(
 
 
 def _position(request: Request) -> int:
-    asked = query_of(request, _Query).starting_after
+    asked = query_of(request, ResumeQuery).starting_after
     header = request.header(LAST_EVENT)
     if header is not None:
         if not _NUMBER.fullmatch(header):

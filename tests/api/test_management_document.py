@@ -80,16 +80,9 @@ def test_live_answers_are_what_the_document_says(world: World, endpoint: Endpoin
         check(response.json(), answers["content"]["application/json"]["schema"])
 
 
-def test_the_document_and_its_page_are_served(db: None) -> None:
+def test_the_document_is_served(db: None) -> None:
     served = Client().get("/v1/organization/openapi.json")
     assert served.status_code == 200 and served.json() == DOCUMENT
-    page = Client().get("/docs/management/")
-    html = page.content.decode()
-    assert "/v1/organization/openapi.json" in html and "redoc.standalone.js" in html
-    policy = page.headers["Content-Security-Policy"]
-    assert "script-src 'self';" in policy and "http" not in policy
-    # Nothing inline that would run, nothing from elsewhere.
-    assert not re.search(r"<script(?![^>]*src=)", html) and "//" not in html.replace("://", "")
 
 
 def official_surface() -> list[tuple[str, str]]:

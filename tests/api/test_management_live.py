@@ -69,7 +69,7 @@ def test_the_edge_of_the_real_server(simulated: Platform) -> None:
         assert large.status_code == 413
         assert client.get("/v1/projects/nothing/roles").status_code == 404
         assert client.post("/v1/chat/completions", json=BODY).status_code == 403
-        assert client.get("/docs/management/").status_code == 200
+        assert client.get("/docs/api/").status_code == 200
         assert client.get("/v1/organization/openapi.json").json()["openapi"] == "3.1.0"
         assert (
             client.get("/v1/organization/users", headers={"Host": "evil.example"}).status_code

@@ -27,7 +27,7 @@ def test_the_page_shows_the_document_and_asks_nobody_else(
         page.on("request", lambda request: asked.append(request.url))
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("console", lambda said: complaints.append(said.text) if said.type == "error" else 0)
-        page.goto(f"{live_server.url}/docs/management/")
+        page.goto(f"{live_server.url}/docs/api/")
         page.wait_for_selector("text=List projects, oldest first", timeout=60_000, state="attached")
         browser.close()
     # Redoc would like to show its maker's logo; the policy does not let it ask.

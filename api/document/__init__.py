@@ -1,0 +1,1 @@
+"""One OpenAPI document of everything that programs may ask, and the pages made of the same."""
