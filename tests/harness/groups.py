@@ -20,6 +20,7 @@ PLATFORM = "platform"
 # What a file says that starts one, or lets the fixtures ``live`` and ``simulated`` do it.
 _STARTS_ONE = re.compile(
     r": Platform\b|\bPlatform\(|tests\.workers\.real_engine|tests\.chaos\.ground"
+    r"|tests\.clients\.conftest"
 )
 # What takes longest goes first, so that no process is left alone with it at the end.
 LONG_FIRST = (PLATFORM,)

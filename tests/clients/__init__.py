@@ -1,0 +1,1 @@
+"""The platform from outside: what clients that already exist see of it."""
