@@ -18,7 +18,7 @@ from typing import Protocol
 
 from django.conf import settings
 
-from api import counting, resources, service
+from api import counting, resources, service, unsupported
 from api.access_log import log_access
 from api.batches import handler as batch_handler
 from api.chat_completions import handler as chat_handler
@@ -49,6 +49,7 @@ from api.messages import handler as message_handler
 from api.models import anthropic as anthropic_models
 from api.models import handler as model_handler
 from api.plan import Plan
+from api.responses import background
 from api.responses import handler as response_handler
 from api.responses import resources as response_resources
 from api.run import Run
@@ -141,8 +142,8 @@ BARE_PATHS = frozenset(path for path in SCOPES if not path.startswith("/v1/"))
 RESOURCES: dict[str, list[resources.Route]] = {
     "files": file_handler.ROUTES,
     "batches": batch_handler.ROUTES,
-    "uploads": file_handler.UPLOAD_ROUTES,
-    "responses": response_resources.ROUTES,
+    "uploads": unsupported.UPLOADS,
+    "responses": [*response_resources.ROUTES, *unsupported.RESPONSES],
     "chat": chat_resources.ROUTES,
 }
 # OpenAI's clients ask for the roles of a project beside the organization.
@@ -234,6 +235,9 @@ async def _infer(
     if gateway.is_draining or gateway.requests > settings.MAX_IN_FLIGHT:
         raise NoReplica("This server is at its capacity. Try again shortly.")
     controls = controls_of(request.scope["headers"])
+    if request.scope["path"] == background.PATH and background.is_asked_for(body):
+        asked = await background.answer(gateway, principal, request, body, controls)
+        return await _send_response(request, asked, send)
     if controls.is_kept:
         status = await _keep(gateway, request, principal, body, controls, prepare, send, dialect)
         if status:
@@ -365,6 +369,8 @@ async def _plain(gateway: Gateway, request: Request, path: str, dialect: Dialect
         return await service.answer(gateway, request, path)
     if (prepare := COUNTERS.get(path)) is not None:
         return await _count(gateway, request, path, prepare, dialect)
+    if reason := unsupported.reason_of(request.scope["method"], path):
+        raise unsupported.refusal(reason)
     if path == "/v1/models" or path.startswith("/v1/models/"):
         check_method(request, "GET")
         principal = await _caller(gateway, request, dialect)

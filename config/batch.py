@@ -1,4 +1,5 @@
-"""The batch process: ``python -m config.batch``. It runs the lines of batches.
+"""The batch process: ``python -m config.batch``. It runs the lines of batches, and makes
+responses that nobody waits for.
 
 It has a gateway of its own and so the same steps, replicas and limits as live requests, and
 serves nothing but its health and metrics.
@@ -23,6 +24,7 @@ from django.conf import settings
 import config.celery  # noqa: F401 - makes the Celery app current, for the dispatcher
 from api.batches.executor import Executor
 from api.gateway import start_gateway
+from api.responses.executor import BackgroundExecutor
 from tenants.scope import Login, Scope, set_process_scope
 from workers.engine import probe
 
@@ -33,9 +35,11 @@ async def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     gateway = await start_gateway()
-    executor = Executor(gateway, f"{socket.gethostname()}:{os.getpid()}")
+    owner = f"{socket.gethostname()}:{os.getpid()}"
+    executor = Executor(gateway, owner)
+    background = BackgroundExecutor(gateway, executor.reports, owner)
     probe.serve(executor, settings.WORKER_METRICS_HOST, settings.WORKER_METRICS_PORT)
-    await executor.run(stop)
+    await asyncio.gather(executor.run(stop), background.run(stop))
     await gateway.stop()
 
 

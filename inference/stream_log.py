@@ -236,6 +236,17 @@ if ARGV[4] ~= '0' then redis.call('SET', KEYS[3], '1', 'PX', ARGV[4]) end
 return {state, redis.call('XRANGE', KEYS[2], ARGV[2] .. '-0', '+', 'COUNT', ARGV[3])}
 """
 )
+# Keys: meta, stream, kept, sizes. Arguments: id.
+_DROP = Script(
+    """
+local size = redis.call('HGET', KEYS[4], ARGV[1])
+if size then redis.call('HINCRBY', KEYS[4], 'total', -size) end
+redis.call('HDEL', KEYS[4], ARGV[1])
+redis.call('ZREM', KEYS[3], ARGV[1])
+redis.call('ZREM', 'logs.leases', ARGV[1])
+redis.call('DEL', KEYS[1], KEYS[2])
+"""
+)
 # Arguments: lease in ms, then ids.
 _RENEW = Script(
     _NOW
@@ -479,7 +490,23 @@ class StreamLogs:
         except UNAVAILABLE as error:
             raise _unavailable() from error
 
+    async def drop(self, log_id: str, organization: int) -> None:
+        """What it tells of is deleted. Raises LogUnavailable."""
+        keys = [_meta_key(log_id), _stream_key(log_id), *_organization_keys(organization)]
+        try:
+            await self._link.run_script(_DROP, keys, [log_id])
+        except UNAVAILABLE as error:
+            raise _unavailable() from error
+
     # --- Reading ------------------------------------------------------------------------
+
+    async def last(self, log_id: str) -> int:
+        """The number of the last event; 0 if there is none. Raises LogUnavailable."""
+        try:
+            newest = await self._link.call("XREVRANGE", _stream_key(log_id), "+", "-", "COUNT", 1)
+        except UNAVAILABLE as error:
+            raise _unavailable() from error
+        return int(newest[0][0].split(b"-")[0]) if newest else 0
 
     async def meta(self, log_id: str) -> Meta | None:
         """None if there is no such log. Raises LogUnavailable."""
@@ -504,6 +531,16 @@ class StreamLogs:
         except UNAVAILABLE as error:
             raise _unavailable() from error
         return state.decode(), list(_events_after(entries, after))
+
+    async def stored(self, log_id: str, after: int) -> list[Event]:
+        """All that is there after number ``after``. Raises LogUnavailable."""
+        found: list[Event] = []
+        while True:
+            _, events = await self.read(log_id, after, marks=False)
+            if not events:
+                return found
+            found += [event for _, event in events]
+            after = events[-1][0]
 
     async def follow(
         self, log_id: str, after: int = 0

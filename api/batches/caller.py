@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from api.asgi import ENDPOINTS, check_scope
 from api.batches.reports import LineReports
 from api.errors import INTERNAL, ApiError, api_error
 from api.gateway import Gateway
+from api.key_principals import KeyPrincipals
 from api.run import Run
 from billing.usage import UsageReport
 from inference.batches.commit import LineResult
@@ -24,18 +24,12 @@ from inference.batches.requests import decode_request
 from inference.errors import InferenceError, NoReplica, Overloaded
 from tenants.errors import (
     AdmissionUnavailable,
-    InvalidApiKey,
     LimitExceeded,
-    OrganizationSuspended,
     TenantError,
 )
-from tenants.principal import Principal
-from tenants.principals import get_key_principal
 
 log = logging.getLogger(__name__)
 
-# A key that is revoked stops its batches within this.
-PRINCIPAL_TTL_S = 1.0
 # What passes by itself costs no attempt; what may be the line's own fault does.
 UNCOUNTED = (NoReplica, Overloaded, AdmissionUnavailable)
 AFTER_UNAVAILABLE_S, AFTER_FAILURE_S = 2.0, 5.0
@@ -60,9 +54,7 @@ class LineCaller:
     ) -> None:
         self._gateway = gateway
         self._reports = reports
-        self._in_thread = in_thread
-        self._principals: dict[int, tuple[float, Principal | None]] = {}
-        self._reading: dict[int, asyncio.Future[Principal | None]] = {}
+        self._principals = KeyPrincipals(in_thread)
 
     async def call(self, line: HeldLine, content: bytes) -> LineResult | Later:
         """Raises only CancelledError; the hold is then the caller's to release."""
@@ -83,7 +75,7 @@ class LineCaller:
         return LineResult(line, True, _answered(line, 200, answer), usage)
 
     async def _answer(self, line: HeldLine, content: bytes) -> bytes:
-        principal = await self._principal(line)
+        principal = replace(await self._principals.get(line.batch.api_key), tier="batch")
         check_scope(principal, line.batch.endpoint)
         prepare = ENDPOINTS[line.batch.endpoint]
         body = bytes(decode_request(content).body)
@@ -122,38 +114,6 @@ class LineCaller:
         """With whatever was used: an answer that screening ended is paid up to there."""
         usage = self._reports.take(line.request_id)
         return LineResult(line, False, _answered(line, error.status, error.body()), usage)
-
-    # --- In whose name ------------------------------------------------------------------------
-
-    async def _principal(self, line: HeldLine) -> Principal:
-        """Of the key that made the batch, as it is now; raises what a live request would get."""
-        key = line.batch.api_key
-        known = self._principals.get(key)
-        if known is None or time.monotonic() - known[0] > PRINCIPAL_TTL_S:
-            found = await self._read(key)
-        else:
-            found = known[1]
-        if found is None:
-            raise InvalidApiKey("The API key that made this batch does not work any more.")
-        if found.is_suspended:
-            raise OrganizationSuspended("This organization is suspended.")
-        return found
-
-    async def _read(self, key: int) -> Principal | None:
-        """One look for all lines that ask at once."""
-        reading = self._reading.get(key)
-        if reading is None:
-            reading = self._reading[key] = asyncio.ensure_future(self._look(key))
-            reading.add_done_callback(lambda _: self._reading.pop(key, None))
-        return await asyncio.shield(reading)
-
-    async def _look(self, key: int) -> Principal | None:
-        began = time.monotonic()
-        found = await asyncio.to_thread(self._in_thread, get_key_principal, key)
-        assert found is None or isinstance(found, Principal)
-        principal = None if found is None else replace(found, tier="batch")
-        self._principals[key] = began, principal
-        return principal
 
 
 def _answered(line: HeldLine, status: int, body: bytes) -> bytes:

@@ -11,18 +11,16 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable
-from typing import Any, TypeVar
 
 from django.conf import settings
-from django.db import DatabaseError, connection
-from redis.exceptions import RedisError
+from django.db import DatabaseError
 
 from api.batches.bodies import read_lines
 from api.batches.caller import Later, LineCaller
 from api.batches.lane import Lane
 from api.batches.reports import LineReports
 from api.gateway import Gateway
+from api.loops import closing, for_ever, in_thread
 from billing.usage import UsageReport
 from inference.batches import metrics
 from inference.batches.commit import LineResult, commit_results
@@ -37,11 +35,9 @@ from inference.batches.lines import (
     reap_lines,
     renew_lines,
 )
-from inference.errors import InferenceError
 
 log = logging.getLogger(__name__)
 
-T = TypeVar("T")
 LOOK_EVERY_S = 1.0
 RENEW_EVERY_S = 2.0
 COMMIT_AFTER_S, COMMITTED_AT_ONCE = 0.05, 500
@@ -50,7 +46,6 @@ MOST_UNCOMMITTED = 4_000
 # Of the lines at the replicas, in all.
 MOST_BYTES = 64 << 20
 READ_AT_ONCE_BYTES = 1 << 20
-AFTER_ERROR_S = 1.0
 GRACE_S = 10.0
 
 
@@ -60,9 +55,9 @@ class Executor:
         self._owner = owner
         # What earlier gateways left unsettled the first one delivers.
         self._settlement = gateway.settlement
-        self._reports = LineReports(gateway.admission, gateway.name, gateway.pricebook)
-        gateway.settlement = self._reports
-        self._caller = LineCaller(gateway, self._reports, closing)
+        self.reports = LineReports(gateway.admission, gateway.name, gateway.pricebook)
+        gateway.settlement = self.reports
+        self._caller = LineCaller(gateway, self.reports, closing)
         self._lanes: dict[str, Lane] = {}
         self._open: list[OpenBatch] = []
         self._held: dict[int, HeldLine] = {}
@@ -84,7 +79,7 @@ class Executor:
     async def run(self, stop: asyncio.Event) -> None:
         """Until ``stop`` is set; then finish what is at the replicas, within a bound."""
         loops = [
-            asyncio.create_task(self._for_ever(action, every_s))
+            asyncio.create_task(for_ever(action, every_s))
             for action, every_s in (
                 (self._look, LOOK_EVERY_S),
                 (self._feed, 0.0),
@@ -100,19 +95,6 @@ class Executor:
         await asyncio.gather(*loops, return_exceptions=True)
         await self._hand_back_all()
         await self._settlement.stop()
-
-    async def _for_ever(self, action: Callable[[], Any], every_s: float) -> None:
-        while True:
-            try:
-                await action()
-                await asyncio.sleep(every_s)
-            except (DatabaseError, InferenceError, RedisError, OSError) as error:
-                log.warning("batches.interrupted", extra={"error": repr(error)})
-                await asyncio.sleep(AFTER_ERROR_S)
-            except Exception:
-                # The edge of a loop, which must not die of one turn.
-                log.exception("batches.loop_broke")
-                await asyncio.sleep(AFTER_ERROR_S)
 
     # --- Looking for work -------------------------------------------------------------------
 
@@ -261,7 +243,7 @@ class Executor:
             self._held.pop(each.line.pk, None)
         _tell(results, won, len(later))
         released = [
-            self._reports.release(
+            self.reports.release(
                 each.usage,
                 is_billed=each.line.pk in won,
                 is_doubted=isinstance(each, LineResult) and each.line.pk not in won,
@@ -299,9 +281,9 @@ class Executor:
         return any(each.line.pk == line.pk for each in self._ended)
 
     async def _forget(self, line: HeldLine) -> None:
-        report: UsageReport | None = self._reports.take(line.request_id)
+        report: UsageReport | None = self.reports.take(line.request_id)
         if report is not None:
-            await self._reports.release(report, is_billed=False)
+            await self.reports.release(report, is_billed=False)
 
     # --- Stopping -------------------------------------------------------------------------------
 
@@ -358,15 +340,3 @@ def _tell(results: list[LineResult], won: set[int], later: int) -> None:
             metrics.LINES.labels(outcome).inc(count)
     if won:
         metrics.LAST_COMMIT.set_to_current_time()
-
-
-def closing(action: Callable[..., T], *arguments: Any) -> T:
-    """In a thread: the connection goes back to the pool."""
-    try:
-        return action(*arguments)
-    finally:
-        connection.close()
-
-
-async def in_thread(action: Callable[..., T], *arguments: Any) -> T:
-    return await asyncio.to_thread(closing, action, *arguments)

@@ -28,10 +28,11 @@ async def once(
     request: Request,
     key: bytes,
     work: Callable[[], Awaitable[Response]],
+    fingerprint: str = "",
 ) -> Response:
     """What ``work`` answered the first time. It goes on if the client leaves, as far as it has
-    what it needs of it."""
-    fingerprint = await _fingerprint(request)
+    what it needs of it. ``fingerprint`` is the request's, if its body was read already."""
+    fingerprint = fingerprint or await _fingerprint(request)
     path, asked = request.scope["path"], key_of([key])
     assert asked is not None
     claim, writer = await claims.claim(

@@ -72,7 +72,6 @@ def check_supported(body: PromptFields) -> None:
     if isinstance(body, ResponseRequest):
         check_metadata(body.metadata)
         refuse(
-            background=body.background,
             context_management=body.context_management,
             moderation=body.moderation,
             access_programs=body.access_programs,

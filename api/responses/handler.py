@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from itertools import takewhile
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -19,7 +19,7 @@ from api.controls import DEFAULT, Controls
 from api.counting import MOST_COUNTED_TOKENS, Counting
 from api.errors import INTERNAL, ApiError, api_error, decoded
 from api.gateway import Gateway
-from api.parameters import tier_name
+from api.parameters import refuse, tier_name
 from api.plan import Plan
 from api.resolve import resolve
 from api.resources import Caller
@@ -49,14 +49,27 @@ ENDPOINT = "responses"
 STORES_UNASKED = True
 
 
-class ResponseCall:
-    """A validated request: ``plan`` says what to run, the rest how to answer."""
+Call = TypeVar("Call")
 
-    def __init__(self, body: ResponseRequest, plan: Plan, items: list[Item]):
+
+class ResponseCall:
+    """A validated request: ``plan`` says what to run, the rest how to answer. A response that
+    was asked for before has its id and its moment (Unix time)."""
+
+    def __init__(
+        self,
+        body: ResponseRequest,
+        plan: Plan,
+        items: list[Item],
+        public_id: str = "",
+        created_at: int = 0,
+    ):
         self.plan = plan
+        self._public_id = public_id or f"resp_{plan.request_id}"
+        self._created_at = created_at or int(time.time())
         self.is_stream = bool(body.stream)
         self._body = body
-        self._items = items  # of this turn's input
+        self.items = items  # of this turn's input
         wanted = STORES_UNASKED if body.store is None else body.store
         self._is_kept = wanted and stored.may_keep(plan.principal)
         top = (body.top_logprobs or 0) if wants_logprobs(body) else None
@@ -102,6 +115,12 @@ class ResponseCall:
         await self._keep()
         yield [*ready, writer.last()]
 
+    def queued(self) -> tuple[dict[str, Any], list[bytes]]:
+        """Instead of an answer: the response as it waits to be made, and its events until then."""
+        response = self._writer.response
+        response["status"] = "queued"
+        return response, self._writer.queued()
+
     # --- How it ends ----------------------------------------------------------------------
 
     def _end(self, run: Run, reason: str) -> list[bytes]:
@@ -121,12 +140,8 @@ class ResponseCall:
         return self._failed(run, api_error(error))
 
     def _failed(self, run: Run, error: ApiError) -> list[bytes]:
-        code = "server_error" if error.status >= 500 else "invalid_prompt"
-        if error.status == 429:
-            code = "rate_limit_exceeded"
-        told = {"code": code, "message": error.message}
         self._is_kept = False
-        return self._writer.end("failed", error=told, usage=None)
+        return self._writer.end("failed", error=told_error(error), usage=None)
 
     async def _keep(self) -> None:
         """The answer says whether it is kept: an organization may allow none."""
@@ -138,7 +153,7 @@ class ResponseCall:
                 kind=StoredAnswer.Kind.RESPONSE,
                 public_id=response["id"],
                 model=self.plan.entry.name,
-                content={"input": self._items, "response": response},
+                content={"input": self.items, "response": response},
                 metadata=body.metadata,
                 previous=body.previous_response_id or "",
             )
@@ -162,11 +177,11 @@ class ResponseCall:
         body, plan, sampling = self._body, self.plan, self.plan.sampling
         assert sampling is not None
         return {
-            "id": f"resp_{plan.request_id}",
+            "id": self._public_id,
             "object": "response",
-            "created_at": int(time.time()),
+            "created_at": self._created_at,
             "status": "in_progress",
-            "background": False,
+            "background": bool(body.background),
             "completed_at": None,
             "error": None,
             "incomplete_details": None,
@@ -198,6 +213,14 @@ class ResponseCall:
         }
 
 
+def told_error(error: ApiError) -> dict[str, Any]:
+    """As a response that failed tells it: of OpenAI's codes the one that fits."""
+    code = "server_error" if error.status >= 500 else "invalid_prompt"
+    if error.status == 429:
+        code = "rate_limit_exceeded"
+    return {"code": code, "message": error.message}
+
+
 def _text(body: PromptFields) -> dict[str, Any]:
     made: dict[str, Any] = {"format": {"type": "text"}, "verbosity": "medium"}
     if body.text is not None and (wanted := body.text.format) is not None:
@@ -227,6 +250,20 @@ async def prepare(
     controls: Controls = DEFAULT,
 ) -> ResponseCall:
     body = decoded(decode, raw)
+    # It is asked for by HTTP alone (``api.responses.background``).
+    refuse(background=body.background)
+    return await call_of(ResponseCall, gateway, principal, body, request_id, started_at, controls)
+
+
+async def call_of(
+    make: Callable[[ResponseRequest, Plan, list[Item]], Call],
+    gateway: Gateway,
+    principal: Principal,
+    body: ResponseRequest,
+    request_id: str,
+    started_at: float,
+    controls: Controls = DEFAULT,
+) -> Call:
     check_supported(body)
     items = stored_items(body.input)
     conversation = await _before(principal, body) + items
@@ -247,8 +284,8 @@ async def prepare(
 
     with in_our_words():
         if body.truncation != "auto":
-            return ResponseCall(body, await plan(conversation), items)
-        return ResponseCall(body, await _plan_what_fits(plan, conversation), items)
+            return make(body, await plan(conversation), items)
+        return make(body, await _plan_what_fits(plan, conversation), items)
 
 
 async def _plan_what_fits(plan: Any, conversation: list[Item]) -> Plan:

@@ -1,4 +1,4 @@
-"""Kept responses: shown, deleted, and the items that they answered."""
+"""Kept responses: shown, whole or as a stream, cancelled, deleted, and what they answered."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from api.gateway import current_gateway
 from api.http import Request, Response
-from api.parameters import refuse
 from api.resources import Caller, Page, Route, answered, query_of, route
-from inference.answers import actions
-from inference.answers.content import unseal
+from api.responses import following
+from inference.answers import actions, background, selectors
 from inference.answers.models import StoredAnswer
 from inference.answers.selectors import access_answer
 from inference.errors import InvalidRequest
@@ -29,24 +29,31 @@ class ListItems(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Retrieve(msgspec.Struct, frozen=True, kw_only=True):
-    # Known, and refused by name: there is no stream of an answer that is over.
+    """``include`` is let in as well: a response has all that its request asked for."""
+
     stream: bool = False
     starting_after: int | None = None
 
 
 async def get_response(caller: Caller, request: Request, response_id: str) -> Response:
     query = query_of(request, Retrieve)
-    refuse(stream=query.stream, starting_after=query.starting_after)
+    if query.stream:
+        return await following.stream(current_gateway(), caller, response_id, query.starting_after)
+    if query.starting_after is not None:
+        raise InvalidRequest(
+            "The parameter 'starting_after' is only allowed with 'stream'.", param="starting_after"
+        )
     content = await caller.work(_content, response_id)
     return answered(content["response"])
 
 
 def _content(project: Project, key: ApiKey, response_id: str) -> dict[str, Any]:
-    return unseal(access_answer(project, RESPONSE, response_id).content)
+    return selectors.get_response(project, response_id)
 
 
 async def delete_response(caller: Caller, request: Request, response_id: str) -> Response:
     await caller.work(_delete, response_id)
+    await following.forget(current_gateway(), caller, response_id)
     return answered({"id": response_id, "object": "response", "deleted": True})
 
 
@@ -55,9 +62,17 @@ def _delete(project: Project, key: ApiKey, response_id: str) -> None:
 
 
 async def cancel_response(caller: Caller, request: Request, response_id: str) -> Response:
-    """As at OpenAI, of a response that nobody runs in the background."""
-    await caller.work(_content, response_id)
-    raise InvalidRequest("Cannot cancel a synchronous response.", param="response_id")
+    """The response; as at OpenAI, of those in the background. Who makes it stops within a
+    moment and adds what was made and used by then; what nobody makes yet has ended."""
+    response, is_made = await caller.work(_cancel, response_id)
+    if not is_made:
+        await following.close(current_gateway(), response)
+    return answered(response)
+
+
+def _cancel(project: Project, key: ApiKey, response_id: str) -> tuple[dict[str, Any], bool]:
+    answer = access_answer(project, RESPONSE, response_id)
+    return background.cancel_response(answer, acting_user=None), selectors.has_work(answer)
 
 
 async def list_input_items(caller: Caller, request: Request, response_id: str) -> Response:

@@ -105,8 +105,8 @@ class ResponseRequest(PromptFields, frozen=True, kw_only=True, forbid_unknown_fi
     min_tokens: int | None = None
     ignore_eos: bool | None = None
     include_reasoning: bool | None = None
-    # Known, and refused by name.
     background: bool | None = None
+    # Known, and refused by name.
     context_management: Any = None
     moderation: Any = None
     access_programs: Any = None

@@ -21,7 +21,8 @@ Events = list[bytes]
 
 class ResponseWriter:
     """``response`` is the object as it is before there is any output; ``top_logprobs`` is None
-    where none are shown."""
+    where none are shown. One that goes on where another was (``go_on``) has ``first_place``
+    items before its own, which are not in the response."""
 
     def __init__(self, response: dict[str, Any], top_logprobs: int | None):
         self.response = response
@@ -29,15 +30,27 @@ class ResponseWriter:
         self.reasoning_tokens = 0
         self._top_logprobs = top_logprobs
         self._number = 0
+        self._first_place = 0
+        self._is_created = False
         self._kind = ""  # of the item that is open: message, reasoning, function_call or none
         self._call = -1  # the open item's, of a function_call
         self._texts: list[str] = []  # of the open item
         self._logprobs: list[dict[str, Any]] = []
 
+    def go_on(self, number: int, first_place: int) -> None:
+        """After events that were made before: the next one's number, and the place of the next
+        item. The response was created then."""
+        self._number, self._first_place, self._is_created = number, first_place, True
+
     def begin(self) -> Events:
+        kinds = ("response.in_progress",) if self._is_created else _BEGINNING
+        return [self._event(kind, response=self.response) for kind in kinds]
+
+    def queued(self) -> Events:
+        """Instead of ``begin``, of a response that waits to be made."""
         return [
             self._event("response.created", response=self.response),
-            self._event("response.in_progress", response=self.response),
+            self._event("response.queued", response=self.response),
         ]
 
     def output(self, output: Output) -> Events:
@@ -69,6 +82,21 @@ class ResponseWriter:
         """When the response is whole, and stored if it is."""
         return self._event(f"response.{self.response['status']}", response=self.response)
 
+    def again(self, item: dict[str, Any]) -> Events:
+        """An item that was made before, its text in one piece."""
+        ready: Events = []
+        if item["type"] == "function_call":
+            fields = {name: item[name] for name in ("id", "name", "call_id")}
+            self._open(ready, "function_call", **fields, arguments="")
+            self._delta(ready, item["arguments"])
+        else:
+            self._switch(ready, item["type"], item["id"])
+            for part in item["content"]:
+                if part["text"]:
+                    self._delta(ready, part["text"], part.get("logprobs"))
+        self._close(ready, item["status"])
+        return ready
+
     # --- Items ----------------------------------------------------------------------------
 
     def _call_part(self, ready: Events, part: ToolCallPart) -> None:
@@ -79,22 +107,20 @@ class ResponseWriter:
         if part.arguments:
             self._delta(ready, part.arguments)
 
-    def _switch(self, ready: Events, kind: str) -> None:
+    def _switch(self, ready: Events, kind: str, item_id: str = "") -> None:
         if self._kind == kind:
             return
         self._close(ready)
-        if kind == "message":
-            self._open(ready, kind, role="assistant", content=[])
-        else:
-            self._open(ready, kind, summary=[], content=[])
+        fields: dict[str, Any] = {"role": "assistant"} if kind == "message" else {"summary": []}
+        self._open(ready, kind, **fields, id=item_id, content=[])
         self._part_event(ready, "added")
 
     def _open(self, ready: Events, kind: str, **fields: Any) -> None:
         self._kind, self._texts, self._logprobs = kind, [], []
-        item = {"id": new_id(_PREFIXES[kind]), "type": kind, "status": "in_progress", **fields}
+        item_id = fields.pop("id", "") or new_id(_PREFIXES[kind])
+        item = {"id": item_id, "type": kind, "status": "in_progress", **fields}
         self.items.append(item)
-        place = len(self.items) - 1
-        ready.append(self._event("response.output_item.added", output_index=place, item=item))
+        ready.append(self._event("response.output_item.added", output_index=self._place, item=item))
 
     def _delta(
         self, ready: Events, text: str, logprobs: list[dict[str, Any]] | None = None
@@ -123,8 +149,7 @@ class ResponseWriter:
             ready.append(self._item_event(f"{_TEXTS[self._kind]}.done", **fields))
             item["content"] = [self._part(text)]
             self._part_event(ready, "done", text)
-        place = len(self.items) - 1
-        ready.append(self._event("response.output_item.done", output_index=place, item=item))
+        ready.append(self._event("response.output_item.done", output_index=self._place, item=item))
         self._kind = ""
 
     def _part(self, text: str) -> dict[str, Any]:
@@ -150,11 +175,16 @@ class ResponseWriter:
 
     # --- Events ---------------------------------------------------------------------------
 
+    @property
+    def _place(self) -> int:
+        """Of the newest item among all of the stream."""
+        return self._first_place + len(self.items) - 1
+
     def _item_event(self, kind: str, **fields: Any) -> bytes:
         """Of the open item."""
         place: dict[str, Any] = {
             "item_id": self.items[-1]["id"],
-            "output_index": len(self.items) - 1,
+            "output_index": self._place,
         }
         if self._kind != "function_call":
             place["content_index"] = 0
@@ -171,3 +201,4 @@ _TEXTS = {
     "reasoning": "response.reasoning_text",
     "function_call": "response.function_call_arguments",
 }
+_BEGINNING = ("response.created", "response.in_progress")

@@ -69,6 +69,11 @@ def get_response(project: Project, public_id: str) -> dict[str, Any]:
     return content
 
 
+def has_work(answer: StoredAnswer) -> bool:
+    """Whether somebody still has to end it."""
+    return BackgroundResponse.objects.filter(answer=answer.pk).exists()
+
+
 def get_turns(project: Project, public_id: str) -> list[dict[str, Any]]:
     """The contents of a response and of all that it follows, oldest first.
 

@@ -215,3 +215,60 @@ def test_without_redis_nothing_is_promised() -> None:
         await link.aclose()
 
     asyncio.run(work())
+
+
+# --- Durable logs -----------------------------------------------------------------------------------
+
+DURABLE = Meta(7, 8, 9, "/v1/responses", is_durable=True, open_s=60)
+
+
+def test_writers_of_a_durable_log_follow_one_another(valkey: Redis) -> None:
+    async def work(logs: StreamLogs) -> None:
+        assert await logs.begin_durable("a", DURABLE, [Event(b"1"), Event(b"2")])
+        first = await logs.take("a", 1)
+        assert first is not None and first.last == 2
+        assert first.append(Event(b"3")) == 3
+        await first.drain()
+        assert not valkey.zcard("logs.leases"), "nobody renews it, and it is not lost"
+        assert (await logs.read("a", 0))[0] == stream_log.OPEN
+        second = await logs.take("a", 2)
+        assert second is not None and second.last == 3
+        first.append(Event(b"too late"))
+        assert await first.drain() == await first.end() == stream_log.TAKEN
+        assert await logs.take("a", 2) is None and await logs.take("a", 1) is None
+        second.append(Event(b"4"))
+        assert await second.end() == stream_log.DONE
+        assert await texts(logs, "a") == (stream_log.DONE, [(n, str(n)) for n in range(1, 5)])
+        assert await logs.take("a", 3) is None
+
+    run(work)
+
+
+def test_whoever_finds_that_it_has_ended_closes_it_once(valkey: Redis) -> None:
+    async def work(logs: StreamLogs) -> None:
+        assert await logs.begin_durable("a", DURABLE, [Event(b"1")])
+        writer = await logs.take("a", 1)
+        assert writer is not None
+        assert await logs.last("a") == 1 and await logs.last("none") == 0
+        writer.append(Event(b"2"))
+        await writer.drain()
+        assert not await logs.finish("a", DURABLE, 1, Event(b"end")), "there is more by now"
+        assert await logs.finish("a", DURABLE, 2, Event(b"end"))
+        assert not await logs.finish("a", DURABLE, 3, Event(b"end"))
+        writer.append(Event(b"too late"))
+        assert await writer.end() == stream_log.DONE
+        assert await texts(logs, "a") == (stream_log.DONE, [(1, "1"), (2, "2"), (3, "end")])
+
+    run(work)
+    assert 0 < valkey.ttl("log:a") <= stream_log.KEPT_S
+
+
+def test_a_dropped_log_makes_room(valkey: Redis) -> None:
+    async def work(logs: StreamLogs) -> None:
+        assert await logs.begin_durable("a", DURABLE, [Event(b"x" * 900)])
+        await logs.drop("a", 7)
+        assert (await logs.read("a", 0))[0] == stream_log.GONE
+
+    run(work)
+    assert not valkey.exists("log:a", "log:a:meta", "logs.kept:7")
+    assert int(valkey.hget("logs.sizes:7", "total")) == 0

@@ -18,6 +18,8 @@ from billing import actions as billing_actions
 from billing import credit
 from inference import actions as inference_actions
 from inference.answers import actions as answer_actions
+from inference.answers import background
+from inference.answers.selectors import access_answer
 from inference.batches import actions as batch_actions
 from inference.files import actions as file_actions
 from inference.models import ModelVersion
@@ -32,6 +34,8 @@ from tenants.models import (
     Plan,
     Role,
     User,
+    WebhookDelivery,
+    WebhookEndpoint,
 )
 from tenants.plans import PlanTerms
 from tests.cast import PASSWORD, Cast, make_user
@@ -44,6 +48,7 @@ MODULES = (
     "billing.recording",
     "inference.actions",
     "inference.answers.actions",
+    "inference.answers.background",
     "inference.batches.actions",
     "inference.files.actions",
 )
@@ -51,6 +56,7 @@ MODULES = (
 NOT_AUDITED = {
     "begin_file": "its end is, if it comes",
     "check_quota": "asks",
+    "ask_for_response": "its requests' usage tells of it",
     "keep_answer": "its request's usage tells of it",
     "enqueue_output": "the batch's own end",
     "give_up_file": "nobody ever saw it",
@@ -69,6 +75,7 @@ NOT_AUDITED = {
     "notify_change": "announces",
     "notify_prices_changed": "announces",
     "notify_registry_changed": "announces",
+    "record_change": "is what records",
     "record_usage": "its rows are append-only themselves",
     "reject_reports": "its rows are append-only themselves",
     "touch_api_keys": "each request's time, which usage tells exactly",
@@ -93,6 +100,14 @@ class World:
             self.project, api_key=self.cast.owner_api_key, kind="chat.completion", public_id="c",
             model="m", content={"messages": [], "completion": {}},
         )  # fmt: skip
+
+    def queued(self) -> Any:
+        response = {"id": "resp_q", "model": "m", "status": "queued", "background": True}
+        background.ask_for_response(
+            self.project, api_key=self.cast.owner_api_key, response=response, items=[],
+            request={}, has_log=False, metadata=None, previous="",
+        )  # fmt: skip
+        return access_answer(self.project, "response", "resp_q")
 
     def begun_file(self) -> Any:
         return file_actions.begin_file(
@@ -140,6 +155,17 @@ class World:
         settings = {"issuer": "https://id.example.com"}
         return single_sign_on.ProviderTerms(name="Acme", settings=settings, client_id="x")
 
+    def webhook(self) -> WebhookEndpoint:
+        terms = actions.EndpointTerms("https://hooks.example.com/", ("batch.completed",))
+        return actions.create_webhook(self.organization, terms, acting_user=None)[0]
+
+    def ended_delivery(self) -> WebhookDelivery:
+        endpoint = self.webhook()
+        delivery = actions.send_test_event(endpoint, acting_user=None)
+        delivery.state, delivery.ended_at = WebhookDelivery.State.FAILED, timezone.now()
+        delivery.save()
+        return delivery
+
     def in_group(self) -> Any:
         return actions.add_group_member(self.group(), self.cast.viewer, actor=self.actor)
 
@@ -157,10 +183,25 @@ CASES: dict[str, Callable[[World], Callable[[], Any]]] = {
     ),
     "change_metadata": lambda w: bound(answer_actions.change_metadata, w.answer(), {}, **w.by),
     "delete_answer": lambda w: bound(answer_actions.delete_answer, w.answer(), **w.by),
+    "cancel_response": lambda w: bound(background.cancel_response, w.queued(), **w.by),
     "create_batch": lambda w: bound(w.batch, w.finish_file(w.begun_file())),
     "cancel_batch": lambda w: bound(
         batch_actions.cancel_batch, w.batch(w.finish_file(w.begun_file())), **w.by
     ),
+    "create_webhook": lambda w: bound(
+        actions.create_webhook, w.organization,
+        actions.EndpointTerms("https://hooks.example.com/", ("batch.completed",)), **w.by,
+    ),
+    "update_webhook": lambda w: bound(
+        actions.update_webhook, w.webhook(),
+        actions.EndpointTerms("https://hooks.example.com/", ("batch.failed",)), **w.by,
+    ),
+    "rotate_webhook_secret": lambda w: bound(
+        actions.rotate_webhook_secret, w.webhook(), **w.by
+    ),
+    "send_test_event": lambda w: bound(actions.send_test_event, w.webhook(), **w.by),
+    "replay_delivery": lambda w: bound(actions.replay_delivery, w.ended_delivery(), **w.by),
+    "delete_webhook": lambda w: bound(actions.delete_webhook, w.webhook(), **w.by),
     "create_group": lambda w: lambda: actions.create_group(w.organization, "G", **w.by),
     "rename_group": lambda w: bound(actions.rename_group, w.group(), "H", **w.by),
     "delete_group": lambda w: bound(actions.delete_group, w.group(), **w.as_actor),
