@@ -16,6 +16,7 @@ PERMISSIONS: dict[str, tuple[Word, ...]] = {
         Word("organization.read", "See the organization", "Its name, plan and limits."),
         Word("organization.update", "Change settings", "Name, content screening, response cache."),
         Word("sso.manage", "Manage single sign-on", "Identity providers and who joins by them."),
+        Word("webhook.manage", "Manage webhooks", "Where events are sent, and what was sent."),
         Word("audit.read", "Read the audit log", "Every change, log-in and export."),
     ),
     "People": (

@@ -6,7 +6,7 @@ from django.db import transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from tenants import audit, jobs, mail, selectors
+from tenants import audit, jobs, mail, selectors, webhooks
 from tenants.jobs import HeldJob
 from tenants.models import ApiKey, Job, Membership, Role, User
 
@@ -31,6 +31,9 @@ def _warn(key: ApiKey) -> bool:
         expiry_warned_at=timezone.now()
     ):
         return False
+    expires_at = key.expires_at and int(key.expires_at.timestamp())
+    data = {"id": key.public_id, "expires_at": expires_at}
+    webhooks.tell(key.organization, "api_key.expiring", data, project=key.project_id)
     people = _people_of(key)[:_MOST_TOLD]
     audit.record_event(
         acting_user=None,

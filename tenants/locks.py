@@ -8,7 +8,15 @@ from django.db.models import Q
 from django.db.models.functions import Now
 
 from tenants.errors import InvalidInput, NotFound
-from tenants.models import CustomRole, IdempotentRequest, Job, Membership, Role, ServiceAccount
+from tenants.models import (
+    CustomRole,
+    IdempotentRequest,
+    Job,
+    Membership,
+    Organization,
+    Role,
+    ServiceAccount,
+)
 
 
 def lock_member_and_owners(membership: Membership) -> list[Membership]:
@@ -28,6 +36,12 @@ def lock_member_and_owners(membership: Membership) -> list[Membership]:
         raise NotFound("No such user.", param="user_id")
     membership.role = found.role
     return [row for row in rows if row.role == Role.OWNER]
+
+
+def lock_organization(organization: Organization) -> None:
+    """Held until the transaction ends, so that what is counted before it grows is counted
+    by one after another."""
+    Organization.objects.select_for_update(no_key=True, of=("self",)).get(pk=organization.pk)
 
 
 def lock_custom_role(role: CustomRole) -> None:

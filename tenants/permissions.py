@@ -24,6 +24,7 @@ ORGANIZATION_ONLY = frozenset(
         "audit.read",
         "admin_key.manage",
         "sso.manage",
+        "webhook.manage",
     }
 )
 PROJECT = frozenset(

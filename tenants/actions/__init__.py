@@ -55,9 +55,19 @@ from tenants.actions.service_accounts import (
     rename_service_account,
 )
 from tenants.actions.staff import create_staff_user
+from tenants.actions.webhooks import (
+    EndpointTerms,
+    create_webhook,
+    delete_webhook,
+    replay_delivery,
+    rotate_webhook_secret,
+    send_test_event,
+    update_webhook,
+)
 
 __all__ = [
     "CHANNEL",
+    "EndpointTerms",
     "KeyTerms",
     "accept_invitation",
     "add_group_member",
@@ -76,9 +86,11 @@ __all__ = [
     "create_service_account",
     "create_service_account_with_key",
     "create_staff_user",
+    "create_webhook",
     "delete_group",
     "delete_role",
     "delete_service_account",
+    "delete_webhook",
     "ensure_default_plans",
     "invite_member",
     "key_name_of",
@@ -89,9 +101,12 @@ __all__ = [
     "remove_project_member",
     "rename_group",
     "rename_service_account",
+    "replay_delivery",
     "revoke_api_key",
     "revoke_invitation",
     "rotate_api_key",
+    "rotate_webhook_secret",
+    "send_test_event",
     "set_api_key_suspended",
     "set_organization_suspended",
     "set_project_model_limit",
@@ -103,4 +118,5 @@ __all__ = [
     "update_organization",
     "update_project",
     "update_role",
+    "update_webhook",
 ]

@@ -5,6 +5,7 @@ progress and ends a job, each by a change that only the holder of the newest fen
 can make (docs/adr/0018-durable-jobs.md). What a kind of job does is in ``workers.jobs.kinds``.
 """
 
+from tenants.jobs.again import Postponed, TryAgain
 from tenants.jobs.changes import cancel_job, retry_job
 from tenants.jobs.claim import claim
 from tenants.jobs.enqueue import enqueue, unseal
@@ -20,7 +21,9 @@ __all__ = [
     "HeldJob",
     "LeaseLost",
     "Measures",
+    "Postponed",
     "Swept",
+    "TryAgain",
     "cancel_job",
     "claim",
     "complete",

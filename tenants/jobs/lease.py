@@ -6,7 +6,7 @@ Every clock is the database's: the workers' own may differ.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from django.db import transaction
 from django.db.models import F
@@ -42,14 +42,16 @@ def renew(jobs: Iterable[HeldJob], lease_s: float = LEASE_S) -> set[int]:
     return tokens.keys() - still
 
 
-def release(job: HeldJob) -> bool:
+def release(job: HeldJob, *, until: datetime | None = None) -> bool:
     """Hand the job back at once, as a worker does that is asked to stop: no attempt was made,
-    and it keeps its place in line."""
+    and it keeps its place in line, or has one from ``until`` on."""
+    later = {} if until is None else {"run_after": until}
     return bool(
         Job.objects.filter(**mine(job)).update(
             state=Job.State.QUEUED,
             attempts=F("attempts") - 1,
             lease_owner="",
             lease_expires_at=None,
+            **later,
         )
     )

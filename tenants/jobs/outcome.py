@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 from django.db import transaction
@@ -58,7 +59,9 @@ def complete(job: HeldJob, result: Mapping[str, Any] | None = None) -> None:
     _change(job, **ENDED, state=Job.State.SUCCEEDED, result=given, error="", sealed=None)
 
 
-def fail(job: HeldJob, error: str, *, is_retryable: bool = True) -> str:
+def fail(
+    job: HeldJob, error: str, *, is_retryable: bool = True, after: timedelta | None = None
+) -> str:
     """Let it be tried again after a pause, or never; returns its state. Raises LeaseLost."""
     told = error[:MOST_ERROR_CHARACTERS]
     if is_retryable and not job.is_last_attempt:
@@ -67,7 +70,7 @@ def fail(job: HeldJob, error: str, *, is_retryable: bool = True) -> str:
             state=Job.State.QUEUED,
             lease_owner="",
             lease_expires_at=None,
-            run_after=Now() + wait_after(job.attempt),
+            run_after=Now() + (wait_after(job.attempt) if after is None else after),
             error=told,
         )
         return Job.State.QUEUED

@@ -50,6 +50,9 @@ SIGNERS = {
     ("portal/account_audit.py", "hmac.new"),
     ("portal/form_ids.py", "signing.dumps"),
     ("portal/form_ids.py", "signing.loads"),
+    # An endpoint's own secret, which its organization has too.
+    ("tenants/webhooks/signing.py", "hmac.new"),
+    ("tenants/webhooks/sending.py", "signing.headers"),
 }
 
 
@@ -102,7 +105,7 @@ def test_one_text_is_something_else_for_every_purpose() -> None:
         form_ids._salt(user, organization),
     }
     assert len(shown) == 5
-    purposes = ("idp", "totp", "answer", "")
+    purposes = ("idp", "totp", "answer", "webhook-signing", "")
     stored = {purpose: encryption.encrypt(text, purpose=purpose) for purpose in purposes}
     for purpose in purposes:
         for other in set(purposes) - {purpose}:

@@ -152,7 +152,9 @@ def test_every_kind_that_rooms_enqueue_has_a_handler() -> None:
     )
     named = set(
         re.findall(
-            r'^(?:[A-Z_]+_MAIL|[A-Z_]+_EXPORT|BATCH_[A-Z]+) = "(\w+\.\w+)"', text, re.MULTILINE
+            r'^(?:[A-Z_]+_MAIL|[A-Z_]+_EXPORT|BATCH_[A-Z]+|DELIVERY) = "(\w+\.\w+)"',
+            text,
+            re.MULTILINE,
         )
     )
     assert named == set(KINDS)

@@ -10,7 +10,7 @@ from typing import Any
 
 from tenants import jobs, scope
 from tenants.errors import TenantError
-from tenants.jobs import HeldJob, LeaseLost
+from tenants.jobs import HeldJob, LeaseLost, Postponed, TryAgain
 from tenants.scope import Scope
 from workers.jobs.work import HandBack, Work
 
@@ -53,6 +53,12 @@ def _attempt(work: Work, kind: Kind | None) -> str:
             jobs.complete(job, result)
     except (LeaseLost, HandBack):
         raise
+    except Postponed as later:
+        jobs.release(job, until=later.until)
+        return "postponed"
+    except TryAgain as error:
+        state = jobs.fail(job, str(error), after=error.after)
+        return "failed" if state == "failed" else "retried"
     except TenantError as error:
         jobs.fail(job, error.message, is_retryable=False)
         return "failed"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from celery import shared_task
 
 from tenants import export_files, jobs, key_expiry
+from tenants.webhooks.log import purge_log
 from workers.control.tasks import logged_edge
 from workers.jobs import metrics
 from workers.jobs.bell import BELL
@@ -28,6 +29,7 @@ def purge() -> None:
     with logged_edge("jobs.purge"):
         jobs.purge_jobs()
         export_files.purge_files()
+        purge_log()
 
 
 @shared_task(name="tenants.warn_expiring_keys", soft_time_limit=60, time_limit=75)

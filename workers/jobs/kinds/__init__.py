@@ -7,6 +7,8 @@ from inference.batches import BATCH_OUTPUT, BATCH_VALIDATION
 from tenants.exports import AUDIT_EXPORT
 from tenants.key_expiry import KEY_EXPIRY_MAIL
 from tenants.mail import INVITATION_MAIL
+from tenants.webhooks import DELIVERY
+from tenants.webhooks.notices import DISABLED_MAIL
 from workers.jobs.kinds import (
     audit_export,
     batch_output,
@@ -14,6 +16,8 @@ from workers.jobs.kinds import (
     invitation_mail,
     key_expiry_mail,
     usage_export,
+    webhook_delivery,
+    webhook_disabled_mail,
 )
 from workers.jobs.perform import Kind
 
@@ -24,4 +28,6 @@ KINDS: dict[str, Kind] = {
     INVITATION_MAIL: invitation_mail.KIND,
     KEY_EXPIRY_MAIL: key_expiry_mail.KIND,
     USAGE_EXPORT: usage_export.KIND,
+    DELIVERY: webhook_delivery.KIND,
+    DISABLED_MAIL: webhook_disabled_mail.KIND,
 }
