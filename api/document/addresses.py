@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from api.asgi import COUNTERS, ENDPOINTS, RESOURCES, SCOPES
 from api.resources import Route
+from api.unsupported import OF_ROUTES
 
 # Identifiers in the patterns of ``api.resources.route``.
 _IDENTIFIER = re.compile(r"\([^)]*\)")
@@ -62,10 +63,5 @@ def address_of(route: Route) -> Address:
     while _IDENTIFIER.search(path):
         name = names.pop(0) if names else "id"
         path = _IDENTIFIER.sub(f"{{{name}}}", path, count=1)
-    return Address(route.method, path, route.scope, _refusal(route))
-
-
-def _refusal(route: Route) -> str:
-    """What a handler that serves nobody says of itself."""
-    is_refused = getattr(route.handle, "__name__", "").startswith("refuse")
-    return (route.handle.__doc__ or "").strip() if is_refused else ""
+    reason = OF_ROUTES.get(route.handle, "")
+    return Address(route.method, path, route.scope, reason and f"Not served here: {reason}")

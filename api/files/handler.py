@@ -100,22 +100,6 @@ def _range_of(asked: bytes, size: int) -> tuple[int, int]:
     return start, end
 
 
-class UnsupportedEndpoint(InferenceError):
-    status = 404
-    code = "unsupported_endpoint"
-
-
-async def refuse_upload(caller: Caller, request: Request, *ids: str) -> Response:
-    """Uploads in parts are not served: send the whole file to `/v1/files`."""
-    raise UnsupportedEndpoint(
-        "Uploads in parts are not supported by this server: send the whole file to /v1/files."
-    )
-
-
-UPLOAD_ROUTES: list[Route] = [
-    route("POST", f"/v1/uploads{path}", "files.write", refuse_upload)
-    for path in ("", "/{}/parts", "/{}/complete", "/{}/cancel")
-]
 ROUTES: list[Route] = [
     route("POST", "/v1/files", "files.write", create_file),
     route("GET", "/v1/files", "files.read", list_files),
