@@ -26,6 +26,7 @@ from api.management.spend_limits import views as spend_limits
 from api.management.unsupported import UNSUPPORTED
 from api.management.usage import views as usage
 from api.management.users import views as users
+from api.management.webhooks import views as webhooks
 
 
 class IdConverter(StringConverter):
@@ -89,6 +90,16 @@ _PEOPLE: list[URLPattern | URLResolver] = [
     path(f"{ORGANIZATION}/groups/<id:group_id>/users", groups.GroupUsers.as_view()),
     path(f"{ORGANIZATION}/groups/<id:group_id>/users/<id:user_id>", groups.OneGroupUser.as_view()),
 ]
+_WEBHOOK = f"{ORGANIZATION}/webhooks/<id:webhook_id>"
+_WEBHOOKS: list[URLPattern | URLResolver] = [
+    path(f"{ORGANIZATION}/webhooks", webhooks.Webhooks.as_view()),
+    path(_WEBHOOK, webhooks.OneWebhook.as_view()),
+    path(f"{_WEBHOOK}/rotate_secret", webhooks.WebhookRotation.as_view()),
+    path(f"{_WEBHOOK}/test", webhooks.WebhookTest.as_view()),
+    path(f"{_WEBHOOK}/deliveries", webhooks.WebhookDeliveries.as_view()),
+    path(f"{_WEBHOOK}/deliveries/<id:delivery_id>", webhooks.OneWebhookDelivery.as_view()),
+    path(f"{_WEBHOOK}/deliveries/<id:delivery_id>/replay", webhooks.WebhookReplay.as_view()),
+]
 
 
 def _roles(
@@ -144,6 +155,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path(f"{ORGANIZATION}/usage/<empty_usage:kind>", usage.OtherUsageView.as_view()),
     path(f"{ORGANIZATION}/costs", costs.CostsView.as_view()),
     path(f"{ORGANIZATION}/spend_limit", spend_limits.OrganizationSpendLimit.as_view()),
+    *_WEBHOOKS,
     *(path(f"{ORGANIZATION}/{address}", view) for address, view in UNSUPPORTED),
     path("v1/openapi.json", document_pages.openapi, name="openapi"),
     path("docs/api/", document_pages.browse, name="api_docs"),

@@ -33,6 +33,7 @@ from tenants.admin_keys import authenticate_admin_key, note_use
 from tenants.errors import InvalidInput, TooManyRequests
 from tenants.idempotency import Outcome, answer_once
 from tenants.models import ApiKey, Organization
+from tenants.webhooks import signing
 
 log = logging.getLogger(__name__)
 access_log = logging.getLogger("api.access")
@@ -155,7 +156,7 @@ def check_rate(request: HttpRequest, key: ApiKey) -> None:
 
 
 def without_secrets(body: bytes) -> bytes:
-    """The answer as it may be stored: with null in place of each key's secret."""
+    """The answer as it may be stored: with null in place of each secret of a key or webhook."""
     return msgspec.json.encode(_redacted(msgspec.json.decode(body)))
 
 
@@ -164,7 +165,10 @@ def _redacted(value: Any) -> Any:
         return {name: _redacted(item) for name, item in value.items()}
     if isinstance(value, list):
         return [_redacted(item) for item in value]
-    return None if isinstance(value, str) and keys.lookup_of(value) else value
+    is_secret = isinstance(value, str) and (
+        keys.lookup_of(value) or value.startswith(signing.PREFIX)
+    )
+    return None if is_secret else value
 
 
 def _fingerprint(request: HttpRequest) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any, TypeAlias
 
 from django.db.models import Count, OuterRef, Prefetch, QuerySet, Subquery
 from django.utils import timezone
@@ -32,7 +33,12 @@ def access_endpoint(organization: Organization, public_id: str) -> WebhookEndpoi
     return endpoint
 
 
-def get_deliveries(endpoint: WebhookEndpoint) -> QuerySet[WebhookDelivery]:
+# A delivery with ``attempts_made`` and, of its last attempt, ``last_status_code``,
+# ``last_latency_ms`` and ``last_error``, which types do not tell.
+DeliveryRow: TypeAlias = Any
+
+
+def get_deliveries(endpoint: WebhookEndpoint) -> QuerySet[DeliveryRow]:
     """Newest first, with the event, the number of attempts and how the last one went."""
     last = WebhookAttempt.objects.filter(delivery=OuterRef("pk")).order_by("-pk")
     return (
@@ -48,7 +54,7 @@ def get_deliveries(endpoint: WebhookEndpoint) -> QuerySet[WebhookDelivery]:
     )
 
 
-def access_delivery(endpoint: WebhookEndpoint, public_id: str) -> WebhookDelivery:
+def access_delivery(endpoint: WebhookEndpoint, public_id: str) -> DeliveryRow:
     """With its attempts, oldest first."""
     attempts = Prefetch("attempts", WebhookAttempt.objects.order_by("pk"))
     found = get_deliveries(endpoint).prefetch_related(attempts)
