@@ -6,6 +6,8 @@ import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
 
+from django.conf import settings
+
 from api.dialect import RESPONSES
 from api.errors import ApiError
 from api.gateway import Gateway
@@ -16,7 +18,7 @@ from api.resources import Caller, DatabaseAway
 from api.responses.replay import ending, replayed
 from inference import stream_log
 from inference.answers.selectors import get_response
-from inference.errors import InvalidRequest
+from inference.errors import InvalidRequest, NoReplica
 from inference.stream_log import MOST_EVENTS, Event, LogUnavailable, Meta
 from tenants.errors import NotFound
 from tenants.models import ApiKey, Project
@@ -43,6 +45,9 @@ async def stream(
     """Events after that number; None: from the first on. Raises NotFound and InvalidRequest."""
     if starting_after is not None and not 0 <= starting_after <= MOST_EVENTS:
         raise InvalidRequest(f"An event's number is 0 to {MOST_EVENTS}.", param="starting_after")
+    # Who reads a log asks Redis ten times a second.
+    if gateway.requests > settings.MAX_IN_FLIGHT:
+        raise NoReplica("This server is at its capacity. Try again shortly.")
     response = await caller.work(_response, public_id)
     meta = await gateway.logs.meta(log_id_of(public_id))
     if meta is not None and meta.is_durable and answers.may_read(caller.principal, meta):
@@ -112,7 +117,7 @@ async def _look(gateway: Gateway, caller: Caller, public_id: str, meta: Meta) ->
     """End the log of a response that has ended and whose maker did not come to that."""
     try:
         response = await caller.work(_response, public_id)
-    except DatabaseAway:
+    except (DatabaseAway, NoReplica):  # then next time
         return
     except NotFound:
         await gateway.logs.drop(log_id_of(public_id), meta.organization)

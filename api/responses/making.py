@@ -140,7 +140,8 @@ class Making:
             raise RequestFailed("Every process that made this response died.")
         principal = await self._principals.get(held.api_key)
         check_scope(principal, PATH)
-        body = decoded(decode, held.request["body"].encode())
+        request = held.request
+        body = decoded(decode, request["body"].encode())
         call = self._call = await call_of(
             partial(BackgroundCall, held, self._end),
             self._gateway,
@@ -148,7 +149,7 @@ class Making:
             body,
             held.request_id,
             time.monotonic(),
-            msgspec.convert(held.request["controls"], Controls),
+            msgspec.convert(request["controls"], Controls),
         )
         if held.has_log:
             await self._open_log(call)

@@ -33,7 +33,12 @@ class HeldResponse:
     attempts: int
     created_at: datetime
     left_s: float  # until it has failed for its age
-    request: dict[str, Any] = field(repr=False)
+    sealed_request: bytes = field(repr=False)
+
+    @property
+    def request(self) -> dict[str, Any]:
+        """What it is made from, as it was asked for."""
+        return unseal(self.sealed_request)
 
     @property
     def log_id(self) -> str:
@@ -97,7 +102,7 @@ def claim_responses(owner: str, most: int, lease_s: float = LEASE_S) -> list[Hel
     with connection.cursor() as cursor:
         cursor.execute(_CLAIM, arguments)
         rows = cursor.fetchall()
-    return [HeldResponse(*[*row[:-1], unseal(row[-1])]) for row in rows]
+    return [HeldResponse(*row) for row in rows]
 
 
 def renew_responses(

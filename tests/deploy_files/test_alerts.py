@@ -19,6 +19,7 @@ import tenants.authentication
 import tenants.errors
 from billing import metrics as billing_metrics
 from inference import metrics as gateway_metrics
+from inference.answers import metrics as answer_metrics
 from inference.batches import metrics as batch_metrics
 from inference.loop_metrics import LoopHistogram
 from tenants.admission import metrics as admission_metrics
@@ -31,7 +32,7 @@ RUNBOOKS = ROOT / "docs" / "runbooks"
 FOLDER = ROOT / "deploy" / "prometheus"
 MODULES = (
     admission_metrics, gateway_metrics, replica_metrics, billing_metrics, control_metrics, job_metrics,
-    batch_metrics
+    batch_metrics, answer_metrics
 )  # fmt: skip
 # PromQL's own words in our expressions; "up" is Prometheus's own series.
 WORDS = {

@@ -290,3 +290,18 @@ def test_an_answer_with_a_key_is_billed_if_it_was_committed(
     report = reports(valkey)["a"]
     assert report.completion_tokens == (12 if is_committed else 0)
     assert state == ("open" if is_committed else "lost"), "who was not billed cannot commit now"
+
+
+@pytest.mark.parametrize("tier", ["standard", "batch"])
+def test_what_is_billed_with_its_result_is_let_go_of_without_a_bill(
+    valkey: redis.Redis, tier: str
+) -> None:
+    """Its process died before it kept the result: somebody makes it anew, and bills that."""
+    note = HoldNote(
+        "dead", 5, 3, 7, "tiny", "responses", time.time() - 60, tier,
+        is_billed_with_result=tier == "standard",
+    )  # fmt: skip
+    admit("a", note=encode_note(note))
+    worker_notes(valkey, usage("a/0.0"))
+    assert reconcile_holds() == 1
+    assert not reports(valkey) and not valkey.exists("held:a")
