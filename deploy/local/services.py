@@ -58,7 +58,15 @@ POSTGRES = Service(
     postgres.addresses,
     ("DATABASE_WEB_URL", "DATABASE_STAFF_URL"),
 )
-VALKEY = Service("valkey", "REDIS_URL", valkey.start, valkey.stop, valkey.pid)
+VALKEY = Service(
+    "valkey",
+    "REDIS_URL",
+    valkey.start,
+    valkey.stop,
+    valkey.pid,
+    valkey.addresses,
+    ("REDIS_SOCKET",),
+)
 ALL = (POSTGRES, VALKEY)
 
 

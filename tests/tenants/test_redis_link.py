@@ -159,3 +159,61 @@ async def test_a_link_that_is_closed_while_it_connects_leaves_no_connection_behi
     await asyncio.sleep(0.1)
 
     assert "brief" not in [each["name"] for each in valkey.client_list()]
+
+
+async def test_what_is_asked_while_answers_are_outstanding_leaves_in_one_write(
+    link: RedisLink, valkey: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever ends first: the answers that they wait for, or the moment that they may wait."""
+    monkeypatch.setattr(redis_link, "MOST_HELD_S", 5.0)
+    await link.call("PING")
+    sent_before = valkey.info("stats")["total_reads_processed"]
+    waiting = link.start("BLPOP", "letters", 5)
+    await asyncio.sleep(0.05)
+    echoes = []
+    for number in range(20):
+        echoes.append(link.start("ECHO", number))
+        await asyncio.sleep(0)
+    await asyncio.sleep(0.05)
+    assert valkey.info("stats")["total_reads_processed"] - sent_before == 1 + 1  # BLPOP, and INFO
+    valkey.lpush("letters", "a")
+
+    assert await waiting == [b"letters", b"a"]
+    assert await asyncio.gather(*echoes) == [b"%d" % number for number in range(20)]
+    # The LPUSH, the echoes in one, and INFO twice.
+    assert valkey.info("stats")["total_reads_processed"] - sent_before == 5
+
+
+async def test_a_redis_that_is_far_away_holds_nobody_for_a_round_trip(
+    link: RedisLink, valkey: redis.Redis
+) -> None:
+    await link.call("PING")
+    commands_before = valkey.info("commandstats").get("cmdstat_set", {}).get("calls", 0)
+    waiting = link.start("BLPOP", "letters", 5)
+    await asyncio.sleep(0.05)
+    setting = link.start("SET", "a", "1")  # Redis reads it, and runs it after the BLPOP
+    read_before = valkey.info("stats")["total_reads_processed"]
+    await asyncio.sleep(0.1)
+
+    assert valkey.info("stats")["total_reads_processed"] - read_before == 1 + 1
+    assert valkey.info("commandstats").get("cmdstat_set", {}).get("calls", 0) == commands_before
+    valkey.lpush("letters", "a")
+    await asyncio.gather(waiting, setting)
+
+
+async def test_the_socket_of_the_same_server_is_taken_before_its_port(
+    valkey: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = valkey.config_get("unixsocket")["unixsocket"]
+    monkeypatch.setattr(settings, "REDIS_SOCKET", path)
+    near = RedisLink(settings.REDIS_URL, timeout_s=5, name="near")
+    await near.call("PING")
+    clients = {each["name"]: each for each in valkey.client_list()}
+
+    assert path in clients["near"]["addr"]
+    await near.aclose()
+    # Of another server nothing is known but its address.
+    elsewhere = RedisLink("redis://127.0.0.1:1/0", timeout_s=1, name="elsewhere")
+    with pytest.raises(RedisError):
+        await elsewhere.call("PING")
+    await elsewhere.aclose()
