@@ -22,6 +22,7 @@ from api.management.rate_limits import views as rate_limits
 from api.management.roles import assignments
 from api.management.roles import views as roles
 from api.management.service_accounts import views as service_accounts
+from api.management.spend_alerts import views as spend_alerts
 from api.management.spend_limits import views as spend_limits
 from api.management.unsupported import UNSUPPORTED
 from api.management.usage import views as usage
@@ -77,6 +78,8 @@ _PROJECTS: list[URLPattern | URLResolver] = [
     path(f"{PROJECT}/rate_limits/<model:rate_limit_id>", rate_limits.OneRateLimit.as_view()),
     path(f"{PROJECT}/model_permissions", model_permissions.ProjectModelPermissions.as_view()),
     path(f"{PROJECT}/spend_limit", spend_limits.ProjectSpendLimit.as_view()),
+    path(f"{PROJECT}/spend_alerts", spend_alerts.ProjectSpendAlerts.as_view()),
+    path(f"{PROJECT}/spend_alerts/<id:alert_id>", spend_alerts.OneProjectSpendAlert.as_view()),
     path(f"{PROJECT}/groups", project_groups.ProjectGroups.as_view()),
     path(f"{PROJECT}/groups/<id:group_id>", project_groups.OneProjectGroup.as_view()),
 ]
@@ -155,6 +158,11 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path(f"{ORGANIZATION}/usage/<empty_usage:kind>", usage.OtherUsageView.as_view()),
     path(f"{ORGANIZATION}/costs", costs.CostsView.as_view()),
     path(f"{ORGANIZATION}/spend_limit", spend_limits.OrganizationSpendLimit.as_view()),
+    path(f"{ORGANIZATION}/spend_alerts", spend_alerts.OrganizationSpendAlerts.as_view()),
+    path(
+        f"{ORGANIZATION}/spend_alerts/<id:alert_id>",
+        spend_alerts.OneOrganizationSpendAlert.as_view(),
+    ),
     *_WEBHOOKS,
     *(path(f"{ORGANIZATION}/{address}", view) for address, view in UNSUPPORTED),
     path("v1/openapi.json", document_pages.openapi, name="openapi"),

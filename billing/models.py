@@ -16,6 +16,8 @@ from django.core.validators import MaxValueValidator
 from django.db import models
 from django.utils import timezone
 
+from tenants import identifiers
+from tenants.managers import TenantManager
 from tenants.models import ApiKey, Organization, Project
 
 # A million dollars for a million tokens: far above any market price, and low enough
@@ -271,3 +273,57 @@ class RejectedReport(models.Model):
             return repr(msgspec.msgpack.decode(raw))
         except (msgspec.MsgspecError, UnicodeDecodeError):
             return repr(raw)
+
+
+class SpendAlert(models.Model):
+    """Tells people when a month's costs reach a threshold; refuses nothing."""
+
+    public_id = models.CharField(
+        max_length=24, unique=True, default=identifiers.new_spend_alert_id, editable=False
+    )
+    organization = models.ForeignKey(Organization, models.CASCADE, related_name="spend_alerts")
+    project = models.ForeignKey(
+        Project, models.CASCADE, null=True, related_name="+", help_text="None: all of them."
+    )
+    threshold_micros = models.PositiveBigIntegerField()
+    recipients = models.JSONField(default=list)
+    subject_prefix = models.CharField(max_length=80, blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    objects = TenantManager()
+
+    class Meta:
+        ordering: ClassVar = ["pk"]
+
+    def __str__(self) -> str:
+        return self.public_id
+
+
+class SpendNotice(models.Model):
+    """That people were told of a month's costs: of an alert's threshold, or (without an alert)
+    of a budget. Once for each month and amount."""
+
+    organization = models.ForeignKey(Organization, models.CASCADE, related_name="+", db_index=False)
+    project = models.ForeignKey(Project, models.CASCADE, null=True, related_name="+")
+    alert = models.ForeignKey(
+        SpendAlert, models.CASCADE, null=True, related_name="notices", db_index=False
+    )
+    month = models.DateField(help_text="Its first day.")
+    limit_micros = models.PositiveBigIntegerField(help_text="Threshold or budget.")
+    spent_micros = models.PositiveBigIntegerField()
+    at = models.DateTimeField(auto_now_add=True)
+
+    objects = TenantManager()
+
+    class Meta:
+        ordering: ClassVar = ["-pk"]
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["organization", "project", "alert", "month", "limit_micros"],
+                name="billing_told_once",
+                nulls_distinct=False,
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.month:%Y-%m} {self.limit_micros}"

@@ -77,6 +77,11 @@ def _configure() -> None:
                 "schedule": 15.0,
                 "options": {"expires": 15},
             },
+            "check-spend": {
+                "task": "billing.check_spend",
+                "schedule": 60.0,
+                "options": {"expires": 60},
+            },
             "reconcile-holds": {
                 "task": "billing.reconcile_holds",
                 "schedule": 30.0,

@@ -66,3 +66,7 @@ def new_event_id() -> str:
 
 def new_delivery_id() -> str:
     return "whd_" + random_text(16)
+
+
+def new_spend_alert_id() -> str:
+    return "alert_" + random_text(16)

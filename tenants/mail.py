@@ -16,7 +16,7 @@ from django.core.mail import EmailMessage
 from tenants import jobs
 from tenants.errors import InvalidInput
 from tenants.jobs import HeldJob
-from tenants.models import ApiKey, Invitation, Job
+from tenants.models import ApiKey, Invitation, Job, Organization
 
 INVITATION_MAIL = "mail.invitation"
 # About a quarter of an hour of pauses: greylisting and a mail server's restart.
@@ -84,4 +84,9 @@ def invitation_link(token: str) -> str:
 def key_link(key: ApiKey) -> str:
     """The key's page in the portal; admin keys have one page for all."""
     page = "settings/admin-keys/" if key.kind == ApiKey.Kind.ADMIN else f"keys/{key.public_id}/"
-    return f"{settings.SLUICE_URL.rstrip('/')}/o/{key.organization.public_id}/{page}"
+    return page_link(key.organization, page)
+
+
+def page_link(organization: Organization, page: str) -> str:
+    """A page of the organization in the portal, as ``usage/``."""
+    return f"{settings.SLUICE_URL.rstrip('/')}/o/{organization.public_id}/{page}"

@@ -17,7 +17,7 @@ from django.db import connection
 from django.utils import timezone
 
 from tenants import scope
-from tenants.models import ApiKey
+from tenants.models import ApiKey, Organization
 from tenants.principal import NO_LIMITS, Limits, Principal
 
 Row = dict[str, Any]
@@ -168,6 +168,12 @@ def _organization_limits(organization: Row, plan: Row) -> Limits:
     budgets = [limits.monthly_budget_micros, organization["spend_limit_micros"]]
     lowest = min((budget for budget in budgets if budget is not None), default=None)
     return replace(limits, monthly_budget_micros=lowest)
+
+
+def monthly_budget_of(organization: Organization) -> int | None:
+    """Micro-dollars, by the rules that admission goes by; needs its ``plan``."""
+    limits = _organization_limits(vars(organization), vars(organization.plan))
+    return limits.monthly_budget_micros
 
 
 def _limits(row: Row) -> Limits:

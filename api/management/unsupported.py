@@ -64,7 +64,6 @@ def _unsupported(name: str, reason: str) -> Any:
 # Address after /v1/organization/, and the view that refuses it and says why.
 _PROJECT = "projects/<id:project_id>"
 _CERTIFICATES = "client certificates are not checked; keys can be held to networks instead."
-_ALERTS = "there are no alert mails on spend yet; spend limits are served."
 _RETENTION = "for how long answers are kept is set in the portal."
 _STORAGE = "nothing is kept in storage or under keys of your own."
 _IDENTITIES = "programs log in with API keys only."
@@ -78,10 +77,6 @@ _REASONS = {
     f"{_PROJECT}/certificates": _CERTIFICATES,
     f"{_PROJECT}/certificates/activate": _CERTIFICATES,
     f"{_PROJECT}/certificates/deactivate": _CERTIFICATES,
-    "spend_alerts": _ALERTS,
-    "spend_alerts/<id:object_id>": _ALERTS,
-    f"{_PROJECT}/spend_alerts": _ALERTS,
-    f"{_PROJECT}/spend_alerts/<id:object_id>": _ALERTS,
     "data_retention": _RETENTION,
     f"{_PROJECT}/data_retention": _RETENTION,
     f"{_PROJECT}/hosted_tool_permissions": _TOOLS,

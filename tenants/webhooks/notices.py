@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from django.conf import settings
 from django.db.models import QuerySet
 from django.utils import timezone
 
@@ -77,13 +76,7 @@ def deliver_disabled(job: HeldJob) -> None:
         organization=endpoint.organization.name,
         url=endpoint.url,
         why=_GONE if job.payload["is_gone"] else _FAILED.format(days=days),
-        link=_link(endpoint),
+        link=mail.page_link(endpoint.organization, f"settings/webhooks/{endpoint.public_id}/"),
     )
     subject = f"A webhook of {endpoint.organization.name} was disabled"
     mail.deliver(job, subject, text, to=member.user.email)
-
-
-def _link(endpoint: WebhookEndpoint) -> str:
-    organization = endpoint.organization.public_id
-    page = f"settings/webhooks/{endpoint.public_id}/"
-    return f"{settings.SLUICE_URL.rstrip('/')}/o/{organization}/{page}"

@@ -203,3 +203,29 @@ def test_audit_log(admin: Any, crew: Cast) -> None:
     assert [e.id for e in admin.audit_logs.list(before=before.id).data] == [newest.id]
     logged = admin.audit_logs.list(actor_emails=[crew.owner.email], limit=100).data
     assert logged and {e.actor.session.user.email for e in logged} == {crew.owner.email}
+
+
+def test_spend_alerts(admin: Any, crew: Cast) -> None:
+    channel = {"type": "email", "recipients": ["Cfo@Example.com"], "subject_prefix": "[LLM]"}
+    terms = {"currency": "USD", "interval": "month", "notification_channel": channel}
+    project = crew.project.public_id
+    for alerts, given in (
+        (admin.spend_alerts, {}),
+        (admin.projects.spend_alerts, {"project_id": project}),
+    ):
+        made = alerts.create(threshold_amount=1_000, **terms, **given)
+        assert (made.threshold_amount, made.notification_channel.recipients) == (
+            1_000,
+            ["cfo@example.com"],
+        )
+        changed = alerts.update(made.id, threshold_amount=2_000, **terms, **given)
+        assert changed.threshold_amount == 2_000
+        listed = alerts.list(**given) if not given else alerts.list(project)
+        assert [each.id for each in listed] == [made.id]
+        assert alerts.retrieve(made.id, **given).object.endswith(".spend_alert")
+        assert alerts.delete(made.id, **given).deleted
+        with pytest.raises(openai.NotFoundError):
+            alerts.retrieve(made.id, **given)
+    with pytest.raises(openai.BadRequestError, match="no e-mail address"):
+        bad = terms | {"notification_channel": channel | {"recipients": ["nobody"]}}
+        admin.spend_alerts.create(threshold_amount=1, **bad)

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from celery import shared_task
 from prometheus_client import Counter
 
+from billing import spend_watch
 from billing.collector import collect_usage
 from tenants.idempotency import purge_requests
 
@@ -47,6 +48,12 @@ def record_usage() -> None:
                     "waiting": done.waiting,
                 },
             )
+
+
+@shared_task(name="billing.check_spend", soft_time_limit=50, time_limit=60)
+def check_spend() -> None:
+    with logged_edge("billing.check_spend"):
+        spend_watch.check_spend()
 
 
 @shared_task(name="billing.reconcile_holds", soft_time_limit=60, time_limit=75)

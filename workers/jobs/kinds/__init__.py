@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from billing.exports import USAGE_EXPORT
+from billing.spend_watch import SPEND_ALERT_MAIL
 from inference.batches import BATCH_OUTPUT, BATCH_VALIDATION
 from tenants.exports import AUDIT_EXPORT
 from tenants.key_expiry import KEY_EXPIRY_MAIL
@@ -15,6 +16,7 @@ from workers.jobs.kinds import (
     batch_validation,
     invitation_mail,
     key_expiry_mail,
+    spend_alert_mail,
     usage_export,
     webhook_delivery,
     webhook_disabled_mail,
@@ -27,6 +29,7 @@ KINDS: dict[str, Kind] = {
     BATCH_VALIDATION: batch_validation.KIND,
     INVITATION_MAIL: invitation_mail.KIND,
     KEY_EXPIRY_MAIL: key_expiry_mail.KIND,
+    SPEND_ALERT_MAIL: spend_alert_mail.KIND,
     USAGE_EXPORT: usage_export.KIND,
     DELIVERY: webhook_delivery.KIND,
     DISABLED_MAIL: webhook_disabled_mail.KIND,
