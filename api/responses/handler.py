@@ -250,7 +250,7 @@ async def prepare(
     controls: Controls = DEFAULT,
 ) -> ResponseCall:
     body = decoded(decode, raw)
-    # It is asked for by HTTP alone (``api.responses.background``).
+    # Who can have it is answered by ``api.responses.background``.
     refuse(background=body.background)
     return await call_of(ResponseCall, gateway, principal, body, request_id, started_at, controls)
 

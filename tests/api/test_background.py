@@ -288,6 +288,21 @@ def test_what_it_needs_and_what_it_may_not(
     assert client.responses.cancel(made.id).status == "cancelled"
 
 
+@pytest.mark.parametrize(
+    ("query", "param"),
+    [("stream=maybe", "stream"), ("stream=true&starting_after=x", "starting_after"),
+     ("stream=true&starting_after=99999999999999999999", "starting_after")],
+)  # fmt: skip
+def test_odd_questions_are_refused(platform: Platform, query: str, param: str) -> None:
+    with platform.http() as client:
+        refusal = client.get(f"/v1/responses/resp_x?{query}")
+        assert refusal.status_code == 400 and refusal.json()["error"]["param"] == param
+        for wrong in ("yes", 1, {}):
+            body = {"model": CHAT_MODEL, "input": "?", "background": wrong}
+            error = client.post("/v1/responses", json=body).json()["error"]
+            assert (error["param"], error["code"]) == ("background", "invalid_type")
+
+
 def test_the_same_key_is_the_same_response(
     platform: Platform, clients: list[openai.OpenAI]
 ) -> None:
