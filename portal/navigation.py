@@ -85,6 +85,7 @@ ELSEWHERE = (
     Place("", _("Roles"), "shield", "roles", "member.read", words=_("permissions")),
     Place("", _("Caching"), "database-zap", "caching", "organization.update"),
     Place("", _("Admin keys"), "key-square", "admin_keys", "admin_key.manage"),
+    Place("", _("Webhooks"), "webhook", "webhooks", "webhook.manage", words=_("events hooks")),
     Place("", _("Single sign-on"), "log-in", "providers", "sso.manage", words="SSO SAML OIDC"),
 )
 

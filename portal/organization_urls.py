@@ -21,6 +21,7 @@ from portal.views import (
     projects,
     roles,
     usage,
+    webhooks,
 )
 
 of_keys = [
@@ -135,6 +136,35 @@ of_settings = [
     ),
 ]
 
+_WEBHOOK = "settings/webhooks/<str:webhook_id>/"
+_DELIVERY = f"{_WEBHOOK}deliveries/<str:delivery_id>/"
+of_webhooks = [
+    path("settings/webhooks/", webhooks.list_webhooks, name="webhooks"),
+    path(
+        "settings/webhooks/new/",
+        limited("object-create", webhooks.create_webhook),
+        name="webhook_create",
+    ),
+    path(_WEBHOOK, webhooks.show_webhook, name="webhook"),
+    path(f"{_WEBHOOK}edit/", limited("webhook-change", webhooks.edit_webhook), name="webhook_edit"),
+    path(
+        f"{_WEBHOOK}switch/",
+        limited("webhook-change", webhooks.switch_webhook),
+        name="webhook_switch",
+    ),
+    path(
+        f"{_WEBHOOK}rotate/", limited("key-create", webhooks.rotate_webhook), name="webhook_rotate"
+    ),
+    path(f"{_WEBHOOK}delete/", webhooks.delete_webhook, name="webhook_delete"),
+    path(f"{_WEBHOOK}test/", limited("webhook-send", webhooks.send_test), name="webhook_test"),
+    path(_DELIVERY, webhooks.show_delivery, name="webhook_delivery"),
+    path(
+        f"{_DELIVERY}replay/",
+        limited("webhook-send", webhooks.replay_delivery),
+        name="webhook_replay",
+    ),
+]
+
 urlpatterns = [
     path("", home.overview, name="overview"),
     path("find/", limited("find", find.find, counts_reading=True), name="find"),
@@ -143,4 +173,5 @@ urlpatterns = [
     *of_projects,
     *of_members,
     *of_settings,
+    *of_webhooks,
 ]

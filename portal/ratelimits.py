@@ -86,9 +86,7 @@ LIMITS: dict[str, tuple[Limit, ...]] = {
         Limit("person", "5/5m", "A person mistypes a code now and then."),
         Limit("person", "50/1d", "Three codes of a million are right at a time: 1 in 6,000 a day."),
     ),
-    "find": (
-        Limit("user", "240/1m", "A fast typist sends a few a second; a scan is the API's."),
-    ),
+    "find": (Limit("user", "240/1m", "A fast typist sends a few a second; a scan is the API's."),),
     "profile": (Limit("user", "60/1h", "A person changes a name or a zone; a loop does not."),),
     "second-factor-change": (
         Limit("user", "30/1h", "Setting one up takes a few tries; each change sends a mail."),
@@ -133,6 +131,12 @@ LIMITS: dict[str, tuple[Limit, ...]] = {
         ),
     ),
     "object-create": (Limit("user", "120/1h", "Projects, groups, roles: more by hand is a loop."),),
+    "webhook-change": (
+        Limit("user", "120/1h", "Each may have us resolve a name of the user's choice."),
+    ),
+    "webhook-send": (
+        Limit("user", "120/1h", "Each has us send a request to an address of the user's choice."),
+    ),
     "invite": (
         Limit("user", "100/1h", "Each one sends a mail to an address of the user's choice."),
     ),
