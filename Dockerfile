@@ -74,6 +74,7 @@ COPY portal /portal
 COPY workers /workers
 COPY config /config
 COPY templates /templates
+COPY locale /locale
 COPY deploy /deploy
 
 # --- The images --------------------------------------------------------------------------------
@@ -91,6 +92,7 @@ CMD ["python", "-m", "deploy.docker.replica"]
 # Last, so that a build without --target makes the slim image.
 FROM web-packages AS web
 COPY --from=source / ./
+RUN python -m portal.translations
 USER sluice
 RUN python manage.py collectstatic --no-input --verbosity=0
 EXPOSE 8000

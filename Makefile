@@ -3,7 +3,7 @@
 #   make up [PORT=8000] [DETACH=0|1] [CHAT_REPLICAS=1] [WEB_PROCESSES=1] [ENGINE=vllm|simulated]
 #           [CHAT_MODEL=hf://...]
 #   make down | restart [NAME=web] | status | logs [NAME=chat-1] [FOLLOW=0]
-#   make test | check | bench | chaos | install
+#   make test | check | bench | chaos | install | texts | gallery
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
@@ -21,9 +21,10 @@ PIP := $(RUN) -m pip install --disable-pip-version-check $(PIP_OPTIONS)
 
 # A make variable given on the command line is in the environment of the recipes:
 # PORT, CHAT_REPLICAS, WEB_PROCESSES, ENGINE and READY_TIMEOUT_S are read from there.
-.PHONY: up down restart status logs install test bench chaos check
+.PHONY: up down restart status logs install test bench chaos check texts gallery
 
 up: $(STAMP)
+	@$(RUN) -m portal.translations
 	@$(RUN) -m deploy.local.libraries
 	@$(RUN) -m deploy.local up $(if $(DETACH),$(if $(filter-out 0,$(DETACH)),--detach,--no-detach))
 
@@ -40,6 +41,7 @@ logs: $(STAMP)
 	@$(RUN) -m deploy.local logs $(NAME) $(if $(filter 0,$(FOLLOW)),,--follow)
 
 install: $(STAMP)
+	@$(RUN) -m portal.translations
 
 $(STAMP): pyproject.toml requirements/constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -60,6 +62,18 @@ $(STAMP): pyproject.toml requirements/constraints.txt
 # All of it in two processes; what ARGS names, in this one.
 test: $(STAMP)
 	$(RUN) -m pytest $(or $(ARGS),-n 2)
+
+# Collects the texts of pages into locale/; needs gettext's xgettext. What is new has an empty
+# msgstr there, and a test fails until it is translated.
+texts: $(STAMP)
+	$(RUN) manage.py makemessages --all --no-location --no-obsolete --no-wrap \
+		--ignore '$(VENV)*' --ignore '.sluice*' --ignore 'tests/*' --ignore 'benchmarks/*' \
+		--ignore 'deploy/*' --ignore 'docs/*'
+	$(RUN) -m portal.translations
+
+# Pictures of every page as each role; docs/gallery.md says where they are.
+gallery: $(STAMP)
+	$(RUN) -m pytest tests/portal/gallery.py -q -p no:xdist $(ARGS)
 
 bench: $(STAMP)
 	$(RUN) -m benchmarks $(ARGS)

@@ -726,7 +726,13 @@ UNFOLD = {
     "SITE_SYMBOL": "water",
     "SHOW_HISTORY": True,
     "SHOW_VIEW_ON_SITE": False,
-    "STYLES": [lambda request: static("portal/admin.css")],
+    # With the tokens and figures of the pages, so that {% tile %}, {% meter %} and {% chart %}
+    # work in the staff admin too.
+    "STYLES": [
+        lambda request: static("portal/tokens.css"),
+        lambda request: static("portal/data.css"),
+        lambda request: static("portal/admin.css"),
+    ],
     "SITE_FAVICONS": [
         {
             "rel": "icon",

@@ -10,7 +10,7 @@ from allauth.mfa.webauthn.forms import AddWebAuthnForm as AllauthAddWebAuthnForm
 from allauth.mfa.webauthn.forms import EditWebAuthnForm as AllauthEditWebAuthnForm
 from django import forms
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy as _l
+from django.utils.translation import gettext_lazy
 
 from portal.fields import NameField, QuickSelect
 from portal.preferences import languages, time_zones
@@ -50,13 +50,17 @@ class RenamePasskeyForm(AllauthEditWebAuthnForm):
 
 
 class ProfileForm(forms.Form):
-    name = NameField(label=_l("Name"), required=False, help_text=_l("As others see it."))
-    language = forms.ChoiceField(label=_l("Language"), required=False)
+    name = NameField(
+        label=gettext_lazy("Name"), required=False, help_text=gettext_lazy("As others see it.")
+    )
+    language = forms.ChoiceField(label=gettext_lazy("Language"), required=False)
     time_zone = forms.ChoiceField(
-        label=_l("Time zone"),
+        label=gettext_lazy("Time zone"),
         required=False,
         widget=QuickSelect,
-        help_text=_l("Times on pages are written in it; exports and the API stay in UTC."),
+        help_text=gettext_lazy(
+            "Times on pages are written in it; exports and the API stay in UTC."
+        ),
     )
 
     def __init__(self, *args: Any, user: User, **kwargs: Any):

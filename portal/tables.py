@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from operator import attrgetter
 from typing import Any, ClassVar
 
 from django.core.paginator import Page, Paginator
@@ -83,8 +84,11 @@ class Table:
         self.form = form
         self.prefix = f"{prefix}-" if prefix else ""
 
-    def get_rows(self, chosen: Mapping[str, Any]) -> QuerySet[Any]:
-        """The rows that the filter's values ask for, from a selector, in any order."""
+    def get_rows(self, chosen: Mapping[str, Any]) -> QuerySet[Any] | Sequence[Any]:
+        """The rows that the filter's values ask for, from a selector, in any order.
+
+        A bounded sequence (a report's lines) is sorted here, by attributes of these names.
+        """
         raise NotImplementedError
 
     def prepare(self, rows: Sequence[Any]) -> Sequence[Any]:
@@ -119,8 +123,12 @@ class Table:
     def paged(self, count: int | None = None) -> Page:
         """The page that the address asks for; ``count`` saves a query where it is known."""
         column, is_descending = self.order
-        order = [_ordered(field, is_descending, column.is_sparse) for field in column.order]
-        rows = self.get_rows(self.chosen).order_by(*order, _ordered(self.tie, is_descending))
+        rows = self.get_rows(self.chosen)
+        if isinstance(rows, QuerySet):
+            order = [_ordered(field, is_descending, column.is_sparse) for field in column.order]
+            rows = rows.order_by(*order, _ordered(self.tie, is_descending))
+        else:
+            rows = _sorted(rows, column.order, is_descending)
         pages = Paginator(rows, self.page_size)
         if count is not None:
             pages.__dict__["count"] = count  # a cached property's place
@@ -190,3 +198,15 @@ def _ordered(field: str, is_descending: bool, is_sparse: bool = False) -> OrderB
     if is_descending != field.startswith("-"):
         return expression.desc(nulls_last=nulls_last)
     return expression.asc(nulls_last=nulls_last)
+
+
+def _sorted(rows: Sequence[Any], fields: Sequence[str], is_descending: bool) -> list[Any]:
+    """By these attributes in this order; what is None comes last, ties stay as they were."""
+    done = list(rows)
+    for field in reversed(fields):
+        name = field.removeprefix("-")
+        downwards = is_descending != field.startswith("-")
+        there = [row for row in done if getattr(row, name) is not None]
+        there.sort(key=attrgetter(name), reverse=downwards)
+        done = there + [row for row in done if getattr(row, name) is None]
+    return done

@@ -67,7 +67,8 @@ def percent(share: float) -> str:
     """0.034 → 3.4 %; what is not nothing is not shown as nothing."""
     if 0 < share < 0.001:
         return f"< {number_format('0.1')} %"
-    return f"{number_format(100 * share, 1)} %"
+    # Rounded first: number_format cuts off.
+    return f"{number_format(round(100 * share, 1), 1)} %"
 
 
 @register.simple_tag

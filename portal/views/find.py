@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.urls import reverse
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy as _l
+from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_safe
 
 from portal import navigation
@@ -40,7 +40,7 @@ class FoundGroup:
     items: list[Found]
 
 
-DOCUMENTS = (("api_docs", _l("API reference"), "rest openapi endpoints"),)
+DOCUMENTS = (("api_docs", gettext_lazy("API reference"), "rest openapi endpoints"),)
 
 
 @require_safe

@@ -11,7 +11,7 @@ from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 from django.utils.functional import cached_property
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy as _l
+from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_safe
 
 from billing import selectors as billing
@@ -28,14 +28,14 @@ class RequestTable(Table):
     """Requests of a period; their number is known from the report beside them."""
 
     columns = (
-        Column("request", _l("Request"), is_primary=True),
-        Column("model", _l("Model"), is_silent=True),
-        Column("time", _l("Time"), ("started_at",), True, is_silent=True, style="soft"),
-        Column("status", _l("Status"), is_silent=True),
-        Column("input", _l("Input"), is_number=True),
-        Column("output", _l("Output"), is_number=True),
-        Column("duration", _l("Duration"), is_number=True),
-        Column("cost", _l("Cost"), is_number=True),
+        Column("request", gettext_lazy("Request"), is_primary=True),
+        Column("model", gettext_lazy("Model"), is_silent=True),
+        Column("time", gettext_lazy("Time"), ("started_at",), True, is_silent=True, style="soft"),
+        Column("status", gettext_lazy("Status"), is_silent=True),
+        Column("input", gettext_lazy("Input"), is_number=True),
+        Column("output", gettext_lazy("Output"), is_number=True),
+        Column("duration", gettext_lazy("Duration"), is_number=True),
+        Column("cost", gettext_lazy("Cost"), is_number=True),
     )
     sort = "-time"
     page_size = 25

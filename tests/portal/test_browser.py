@@ -208,6 +208,8 @@ def test_every_page_fits(open_page: Any, viewport: dict[str, int]) -> None:
         page.goto(f"/o/{cast.organization.public_id}/{name}")
         assert fits(page), name
         shoot(page, f"{width}-{name.strip('/').replace('/', '-') or 'overview'}")
+    if width < 960:
+        page.get_by_role("button", name="Navigation").click()
     page.get_by_text("Acme", exact=True).first.click()
     assert fits(page), "with the switcher open"
     shoot(page, f"{width}-switcher")

@@ -120,6 +120,8 @@
     if (event.key in steps) {
       event.preventDefault();
       choose(chosenAt() + steps[event.key]);
+    } else if (event.key === "Escape") {
+      palette.close(); // the first one would only empty a search field
     } else if (event.key === "Enter") {
       event.preventDefault();
       options()[chosenAt()]?.click();

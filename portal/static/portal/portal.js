@@ -157,7 +157,7 @@
 
   document.addEventListener("pointerover", (event) => {
     const slot = event.target.closest?.(".chart-plot g")?.querySelector(".slot");
-    if (slot) tell(slot.closest(".chart"), slot);
+    if (slot) tell(slot.closest(".plot"), slot);
     for (const tip of document.querySelectorAll(".chart-tip:not([hidden])")) {
       if (!slot || !tip.parentElement.contains(slot)) silence(tip.parentElement);
     }
