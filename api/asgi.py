@@ -57,6 +57,7 @@ from api.scoring import handler as scoring_handler
 from api.stream import tickets
 from api.streams import handler as stream_handler
 from api.tokenize import handler as token_handler
+from api.uploads import handler as upload_handler
 from inference import metrics
 from inference.errors import InferenceError, NoReplica
 from tenants.errors import AccessDenied, TenantError
@@ -142,7 +143,7 @@ BARE_PATHS = frozenset(path for path in SCOPES if not path.startswith("/v1/"))
 RESOURCES: dict[str, list[resources.Route]] = {
     "files": file_handler.ROUTES,
     "batches": batch_handler.ROUTES,
-    "uploads": unsupported.UPLOADS,
+    "uploads": upload_handler.ROUTES,
     "responses": [*response_resources.ROUTES, *unsupported.RESPONSES],
     "chat": chat_resources.ROUTES,
 }

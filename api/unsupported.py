@@ -6,6 +6,9 @@ of conformance and the refusals have their reasons from here.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from api.http import Request, Response
 from api.resources import Caller, Route, route
 from inference.errors import InferenceError
@@ -77,4 +80,4 @@ async def refuse_compaction(caller: Caller, request: Request) -> Response:
 RESPONSES: list[Route] = [
     route("POST", "/v1/responses/compact", "inference.chat", refuse_compaction)
 ]
-OF_ROUTES = {refuse_compaction: _COMPACTION}
+OF_ROUTES: dict[Callable[..., Any], str] = {refuse_compaction: _COMPACTION}

@@ -252,3 +252,4 @@ class Replica(models.Model):
 from inference.answers.models import StoredAnswer  # noqa: E402, F401
 from inference.batches.models import Batch, BatchLine  # noqa: E402, F401
 from inference.files.models import File  # noqa: E402, F401
+from inference.uploads.models import Upload, UploadPart  # noqa: E402, F401

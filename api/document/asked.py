@@ -9,7 +9,7 @@ from api.document.addresses import Address
 from api.document.examples import example_of
 from api.document.operation import Described
 from api.document.schemas import Schemas
-from api.files.wire import LEAST_EXPIRY_S, MOST_EXPIRY_S
+from api.files.wire import LEAST_EXPIRY_S, MOST_EXPIRY_S, UploadFields
 
 _HEADERS: dict[str, tuple[str, dict[str, Any]]] = {
     "Idempotency-Key": (
@@ -42,7 +42,7 @@ _OF_RUNS = ("x-sluice-cache", "x-sluice-resumable", "x-sluice-allow-fallback", "
 
 def body(described: Described, schemas: Schemas) -> dict[str, Any]:
     schema = schemas.of(described.body)
-    if described.media_type != "application/json":  # an upload: its file beside its fields
+    if described.body is UploadFields:  # its file is beside its fields
         file = {"type": "string", "contentMediaType": "application/octet-stream"}
         schema = {
             "type": "object",

@@ -35,6 +35,7 @@ from api.structured_outputs import (
     StructuredFields,
     StructuredOutputs,
 )
+from api.uploads.wire import CreateUpload
 
 Fragment = dict[str, Any]
 NULL: Fragment = {"type": "null"}
@@ -152,6 +153,7 @@ BOUNDS: dict[type, dict[str, Fragment]] = {
     AnthropicTool: {"type": _one_of("custom", None)},
     CountRequest: {"speed": _one_of("standard", None)},
     UploadFields: {"purpose": {"const": "batch"}},
+    CreateUpload: {"purpose": {"const": "batch"}},
     CreateBatch: {
         "endpoint": _one_of(*BATCHED),
         "metadata": _either(METADATA, NULL),

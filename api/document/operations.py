@@ -35,10 +35,18 @@ from api.scoring.wire import RerankRequest, ScoreRequest
 from api.stream.tickets import TicketRequest
 from api.streams.handler import ResumeQuery
 from api.tokenize.handler import DetokenizeRequest, TokenizeRequest
+from api.uploads.wire import (
+    CompleteUpload,
+    CreateUpload,
+    PartFields,
+    PartObject,
+    UploadObject,
+)
 
 CHAT, EMBEDDING = "smollm2-135m-instruct", "all-minilm-l6-v2"  # of the demo
 _ASK: Any = [{"role": "user", "content": "What is the capital of France?"}]
 _TEXTS = ["The cat sat on the mat.", "Prices rose by two percent."]
+_OF_TURNS = ("previous_response_not_found", "previous_response_not_completed")
 _OF_FILES = (*OF_FILES, "not_found")
 
 _CHAT = Described(
@@ -106,11 +114,16 @@ _RESPONSE = Described(
     ResponseRequest,
     events=(*responses.EVENTS, Error),
     example={"model": CHAT, "input": "What is the capital of France?", "max_output_tokens": 16},
-    errors=(*OF_BODIES, *OF_RUNS, "previous_response_not_found"),
+    errors=(
+        *OF_BODIES,
+        *OF_RUNS,
+        *_OF_TURNS,
+        "too_many_background_responses",
+        "stream_storage_full",
+    ),
     is_kept=True,
     is_run=True,
 )
-
 INFERENCE: dict[tuple[str, str], Described] = {
     ("POST", "/v1/chat/completions"): _CHAT,
     ("POST", "/v1/completions"): Described(
@@ -155,7 +168,7 @@ INFERENCE: dict[tuple[str, str], Described] = {
         body=TokenCountRequest,
         events=(),
         example={"model": CHAT, "input": "What is the capital of France?"},
-        errors=(*_TOKENIZE.errors, "previous_response_not_found"),
+        errors=(*_TOKENIZE.errors, *_OF_TURNS),
         note="Free.",
         is_kept=False,
         is_run=False,
@@ -192,6 +205,7 @@ INFERENCE: dict[tuple[str, str], Described] = {
 
 _KEPT = Described("Kept answers", "", errors=(*OF_VALUES, "not_found"))
 _FILE = Described("Files", "", errors=_OF_FILES)
+_UPLOAD = Described("Files", "", UploadObject, errors=_OF_FILES, is_kept=True)
 _BATCH = Described("Batches", "", resources.BatchObject, errors=("not_found",))
 _COMPLETION, _RESPONSE_PATH = "/v1/chat/completions/{completion_id}", "/v1/responses/{response_id}"
 
@@ -226,9 +240,11 @@ STORED: dict[tuple[str, str], Described] = {
     ),
     ("GET", _RESPONSE_PATH): replace(
         _KEPT,
-        summary="Show a kept response",
+        summary="Show a kept response, or one that is made, as it is or as a stream",
         answer=responses.ResponseObject,
+        events=(*responses.EVENTS, Error),
         query=Retrieve,
+        errors=(*OF_VALUES, "not_found", "stream_expired", "stream_unavailable"),
     ),
     ("DELETE", _RESPONSE_PATH): replace(
         _KEPT, summary="Delete a kept response", answer=responses.DeletedResponse
@@ -271,6 +287,40 @@ STORED: dict[tuple[str, str], Described] = {
         errors=(*_OF_FILES, "range_not_satisfiable"),
         answer_type="application/octet-stream",
         headers=("range",),
+    ),
+    ("POST", "/v1/uploads"): replace(
+        _UPLOAD,
+        summary="Begin a file that comes in parts",
+        body=CreateUpload,
+        example={
+            "filename": "requests.jsonl",
+            "purpose": "batch",
+            "bytes": 1_000_000,
+            "mime_type": "application/jsonl",
+        },
+        errors=(*OF_BODIES, *OF_FILES, "file_too_large", "insufficient_quota", "too_many_uploads"),
+    ),
+    ("POST", "/v1/uploads/{upload_id}/parts"): replace(
+        _UPLOAD,
+        summary="Send a part, of at most 64 MiB",
+        answer=PartObject,
+        body=PartFields,
+        example={"data": "…"},
+        errors=(
+            *_OF_FILES, *OF_VALUES, "missing_required_parameter", (408, "request_timeout"),
+            "file_too_large", "unsupported_content_type", "upload_ended", "upload_in_progress",
+        ),
+        media_type="multipart/form-data",
+    ),
+    ("POST", "/v1/uploads/{upload_id}/complete"): replace(
+        _UPLOAD,
+        summary="Put the parts together, in the order that is named",
+        body=CompleteUpload,
+        example={"part_ids": ["part_abc", "part_def"]},
+        errors=(*OF_BODIES, *_OF_FILES, "upload_ended", "upload_in_progress"),
+    ),
+    ("POST", "/v1/uploads/{upload_id}/cancel"): replace(
+        _UPLOAD, summary="Give an upload up", errors=(*_OF_FILES, "upload_ended")
     ),
     ("POST", "/v1/batches"): replace(
         _BATCH,

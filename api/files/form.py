@@ -42,7 +42,7 @@ class UploadForm:
         self.fields: dict[str, str] = {}
         self.filename: str | None = None  # None: no file came yet
         self.is_whole = False
-        self._file_field = file_field
+        self.file_field = file_field
         self._part = _Part()
         self._header = (bytearray(), bytearray())
         self._file_data: list[bytes] = []
@@ -90,11 +90,11 @@ class UploadForm:
         encoding = part.headers.get(b"content-transfer-encoding", b"binary").strip().lower()
         if encoding not in (b"binary", b"8bit", b"7bit") or b"content-encoding" in part.headers:
             raise InvalidRequest("Send parts as they are, in no encoding.", param=part.name)
-        part.is_file = part.name == self._file_field
+        part.is_file = part.name == self.file_field
         if part.is_file:
             if self.filename is not None:
-                raise InvalidRequest("An upload has one file.", param=self._file_field)
-            self.filename = _filename(_text(options.get(b"filename", b""), "filename"))
+                raise InvalidRequest("An upload has one file.", param=self.file_field)
+            self.filename = filename_of(_text(options.get(b"filename", b""), "filename"))
 
     def _take(self, data: bytes, start: int, end: int) -> None:
         part = self._part
@@ -136,7 +136,7 @@ def _text(raw: bytes, param: str) -> str:
         raise InvalidRequest(f"'{param}' is not UTF-8.", param=param) from None
 
 
-def _filename(text: str) -> str:
+def filename_of(text: str) -> str:
     """A label for people: no path, no control character."""
     name = text.replace("\\", "/").rpartition("/")[2]
     name = "".join(character for character in name if character.isprintable())

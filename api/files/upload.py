@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
 
@@ -31,34 +33,42 @@ _receiving = 0
 
 
 async def create_file(caller: Caller, request: Request) -> Response:
+    form = form_of(request, "file")
+    most = settings.MAX_FILE_BYTES
+    reserved = declared_bytes(request, most, actions.too_large)
+    with receiving():
+        file = await caller.work(_begin, reserved)
+        return answered(file_object(await _receive(caller, request, form, file, most)))
+
+
+@contextmanager
+def receiving() -> Iterator[None]:
+    """One of the files, and parts of files, that this process works on at once."""
     global _receiving  # noqa: PLW0603 - one bound a process
-    form = _form_of(request)
-    reserved = _declared_bytes(request)
     if _receiving >= settings.MAX_UPLOADS:
         raise NoReplica("This server receives as many files as it can. Try again shortly.")
     _receiving += 1
     try:
-        file = await caller.work(_begin, reserved)
-        return answered(file_object(await _receive(caller, request, form, file)))
+        yield
     finally:
         _receiving -= 1
 
 
-def _form_of(request: Request) -> UploadForm:
+def form_of(request: Request, file_field: str) -> UploadForm:
     if request.header(b"content-encoding") not in (None, b"", b"identity"):
         raise UnsupportedContentType("Send the body as it is, without a Content-Encoding.")
-    return UploadForm(request.header(b"content-type") or b"")
+    return UploadForm(request.header(b"content-type") or b"", file_field)
 
 
-def _declared_bytes(request: Request) -> int:
-    """The most that the file can be, which the quota holds until it is there."""
+def declared_bytes(request: Request, most: int, too_large: Callable[[], InvalidRequest]) -> int:
+    """The most that the file can be, which is held for it until it is there."""
     declared = request.header(b"content-length")
     if declared is None or not declared.isdigit():
-        return settings.MAX_FILE_BYTES
+        return most
     size = int(declared[:20])
-    if size > settings.MAX_FILE_BYTES + FORM_BYTES:
-        raise actions.too_large()
-    return min(size, settings.MAX_FILE_BYTES)
+    if size > most + FORM_BYTES:
+        raise too_large()
+    return min(size, most)
 
 
 def _begin(project: Project, key: ApiKey, reserved: int) -> File:
@@ -67,12 +77,14 @@ def _begin(project: Project, key: ApiKey, reserved: int) -> File:
     )
 
 
-async def _receive(caller: Caller, request: Request, form: UploadForm, file: File) -> File:
+async def _receive(
+    caller: Caller, request: Request, form: UploadForm, file: File, most: int
+) -> File:
     writer: ObjectWriter | None = None
     try:
         writer = await asyncio.to_thread(partial(object_store().writer, file.object_key))
-        stored = _Stored(writer)
-        await _copy(request, form, stored)
+        stored = Stored(writer, most, actions.too_large)
+        await copy(request, form, stored)
         fields = _fields_of(form)
         await stored.end()
         return await caller.work(_finish, file, form.filename, stored, fields)
@@ -82,7 +94,8 @@ async def _receive(caller: Caller, request: Request, form: UploadForm, file: Fil
         raise
 
 
-async def _copy(request: Request, form: UploadForm, stored: _Stored) -> None:
+async def copy(request: Request, form: UploadForm, stored: Stored) -> None:
+    """The form's file, as it arrives, to where it is stored."""
     deadline = time.monotonic() + settings.UPLOAD_TIMEOUT_S
     received = 0
     while True:
@@ -92,17 +105,18 @@ async def _copy(request: Request, form: UploadForm, stored: _Stored) -> None:
         message = await request.next_part(min(left, settings.BODY_TIMEOUT_S))
         part = message.get("body", b"")
         received += len(part)
-        if received > settings.MAX_FILE_BYTES + FORM_BYTES:
-            raise actions.too_large()
+        if received > stored.most + FORM_BYTES:
+            raise stored.too_large()
         await stored.take(form.feed(part))
         if not message.get("more_body"):
             break
     if form.filename is None:
-        raise InvalidRequest("Missing required parameter: 'file'.", param="file")
+        name = form.file_field
+        raise InvalidRequest(f"Missing required parameter: '{name}'.", param=name)
     if not form.is_whole:
-        raise InvalidRequest("The form ends in the middle.", param="file")
+        raise InvalidRequest("The form ends in the middle.", param=form.file_field)
     if not stored.size + len(stored.waiting):
-        raise InvalidRequest("The file is empty.", param="file")
+        raise InvalidRequest("The file is empty.", param=form.file_field)
 
 
 def _fields_of(form: UploadForm) -> UploadFields:
@@ -110,19 +124,25 @@ def _fields_of(form: UploadForm) -> UploadFields:
         fields = msgspec.convert(form.nested_fields(), UploadFields, strict=False)
     except msgspec.ValidationError as error:
         raise malformed(error) from None
-    if fields.purpose != File.Purpose.BATCH:
-        raise InvalidRequest(
-            f"The purpose {fields.purpose[:40]!r} is not supported by this server; "
-            "files are for batches: 'batch'.",
-            param="purpose",
-        )
+    check_purpose(fields.purpose)
     return fields
 
 
-class _Stored:
-    """What was written, counted and hashed; one write at a time."""
+def check_purpose(purpose: str) -> None:
+    if purpose != File.Purpose.BATCH:
+        raise InvalidRequest(
+            f"The purpose {purpose[:40]!r} is not supported by this server; "
+            "files are for batches: 'batch'.",
+            param="purpose",
+        )
 
-    def __init__(self, writer: ObjectWriter):
+
+class Stored:
+    """What was written, at most ``most`` bytes, counted and hashed; one write at a time."""
+
+    def __init__(self, writer: ObjectWriter, most: int, too_large: Callable[[], InvalidRequest]):
+        self.most = most
+        self.too_large = too_large
         self._writer = writer
         self._digest = hashlib.sha256()
         self.waiting = bytearray()
@@ -134,8 +154,8 @@ class _Stored:
 
     async def take(self, data: bytes) -> None:
         self.waiting += data
-        if self.size + len(self.waiting) > settings.MAX_FILE_BYTES:
-            raise actions.too_large()
+        if self.size + len(self.waiting) > self.most:
+            raise self.too_large()
         if len(self.waiting) >= WRITTEN_AT_ONCE:
             await asyncio.to_thread(self._write)
 
@@ -156,7 +176,7 @@ def _finish(
     key: ApiKey,
     file: File,
     filename: str,
-    stored: _Stored,
+    stored: Stored,
     fields: UploadFields,
 ) -> File:
     asked = fields.expires_after

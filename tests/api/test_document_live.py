@@ -169,12 +169,20 @@ def test_files_and_batches(client: httpx.Client) -> None:
     wait_for(lambda: ask(client, "GET", at, told).json()["status"] == "failed", 60)
 
 
-def test_refused_uploads_say_so(client: httpx.Client) -> None:
-    for method, path, operation in TOKEN_PATH:
-        if path.startswith("/v1/uploads"):
-            response = client.request(method, path.replace("{id}", "upload_1"), json={})
-            check_answer(operation, response)
-            assert response.json()["error"]["code"] == "unsupported_endpoint"
+def test_a_file_in_parts(client: httpx.Client) -> None:
+    content = b'{"custom_id": "a"}\n'
+    asked = {
+        "filename": "a.jsonl", "purpose": "batch", "bytes": len(content), "mime_type": "text/plain",
+    }  # fmt: skip
+    made = ask(client, "POST", "/v1/uploads", json=asked).json()
+    at, told = f"/v1/uploads/{made['id']}", "/v1/uploads/{upload_id}"
+    form = {"data": ("a", content)}
+    part = ask(client, "POST", f"{at}/parts", f"{told}/parts", files=form).json()
+    complete = {"part_ids": [part["id"]]}
+    ended = ask(client, "POST", f"{at}/complete", f"{told}/complete", json=complete)
+    assert ended.json()["file"]["bytes"] == len(content)
+    refused = ask(client, "POST", f"{at}/cancel", f"{told}/cancel")
+    assert refused.json()["error"]["code"] == "upload_ended"
 
 
 # --- What is refused --------------------------------------------------------------------------
@@ -193,7 +201,7 @@ def test_without_a_key_nothing_is_answered(simulated: Platform, key: str | None)
 
 def test_what_nobody_made_is_not_found(client: httpx.Client) -> None:
     for method, path, operation in TOKEN_PATH:
-        if "{" in path and "uploads" not in path:
+        if "{" in path and not path.endswith("/parts"):
             body = operation.get("requestBody", {}).get("content", {}).get("application/json", {})
             asked = re.sub(r"\{\w+\}", "nothing_0", path)
             response = client.request(method, asked, json=body.get("example"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from tests.harness.platform import CHAT_MODEL, Platform
 
 # What a program gets to run in, and seconds that it may take.
 Program = Callable[..., str]
-PROGRAM_TIMEOUT_S = 60
+PROGRAM_TIMEOUT_S = 120
 
 
 @pytest.fixture(scope="session")
@@ -67,7 +68,7 @@ def output_of(
 def spent_key(live: Platform) -> str:
     """Of a project that may send one request a day, and sent it."""
     admin = live.admin()
-    project = admin.projects.create(name="One request a day")
+    project = admin.projects.create(name=f"One request a day, {time.time():.3f}")
     [limit] = [
         each
         for each in admin.projects.rate_limits.list_rate_limits(project.id)

@@ -54,7 +54,7 @@ const weather = {
   },
 };
 const runner = client.chat.completions.runTools({
-  ...base, max_tokens: 32, tools: [weather], tool_choice: { type: "function", function: { name: "get_weather" } },
+  ...base, max_tokens: 128, tools: [weather], tool_choice: { type: "function", function: { name: "get_weather" } },
 });
 const final = await runner.finalFunctionToolCallResult();
 show([seen, final]);

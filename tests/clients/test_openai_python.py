@@ -40,7 +40,8 @@ def test_a_stream_by_the_clients_accumulator(client: openai.OpenAI) -> None:
 
 def test_a_tool_is_called_and_its_result_read(client: openai.OpenAI) -> None:
     tool = openai.pydantic_function_tool(Place, name="look_up")
-    options = {**BASE, "tools": [tool], "tool_choice": "required", "parallel_tool_calls": False}
+    choice = {"tool_choice": "required", "parallel_tool_calls": False, "max_tokens": 128}
+    options = {**BASE, "tools": [tool], **choice}
     whole = client.chat.completions.parse(**options)
     [call] = whole.choices[0].message.tool_calls or []
     assert isinstance(call.function.parsed_arguments, Place)

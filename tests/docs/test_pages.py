@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
@@ -21,6 +20,7 @@ import inference.errors
 import inference.files.actions
 import inference.objects.store
 import inference.stream_log
+import inference.uploads.actions
 import tenants.authentication
 import tenants.errors
 from api import parameters
@@ -36,7 +36,6 @@ from api.completions.wire import (
     CompletionRequest,
 )
 from api.embeddings.handler import MOST_INPUTS
-from api.kept import answers, claims, producer
 from api.messages.wire import LEAST_THINKING_TOKENS, MOST_BLOCKS
 from api.scoring.wire import MOST_DOCUMENTS as MOST_RERANKED
 from api.stream import tickets
@@ -48,12 +47,6 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 GUIDE = (ROOT / "docs" / "api.md").read_text()
 ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text()
-# Of pages and of the model store; the API never answers with these.
-NOT_OF_THE_API = {
-    "invalid_request", "invitation_invalid", "already_done", "invalid_source",
-    "missing_package", "checksum_mismatch", "version_taken", "fetch_failed", "conversion_failed",
-    "store_busy",
-}  # fmt: skip
 
 
 def name_of(page: Path) -> str:
@@ -71,38 +64,6 @@ def test_links_lead_somewhere(page: Path) -> None:
 def test_pages_name_no_path_of_this_machine(page: Path) -> None:
     assert str(ROOT) not in page.read_text()
     assert not re.search(r"(?<![\w.])/(?:home|root|work)/", page.read_text())
-
-
-def codes_of(*modules: ModuleType) -> set[str]:
-    """Codes of error classes, and those given in the text of a module."""
-    found = set()
-    for module in modules:
-        for value in vars(module).values():
-            if isinstance(value, type) and isinstance(getattr(value, "code", None), str):
-                found.add(value.code)
-        text = Path(module.__file__ or "").read_text()
-        found |= set(re.findall(r'(?:error|self)\.code(?: = self\.kind)? = "(\w+)"', text))
-        found |= set(re.findall(r'error\.status, error\.code = \d+, "(\w+)"', text))
-    return found
-
-
-def test_guide_has_every_error_code_and_no_other() -> None:
-    from api.stream import consumer
-
-    written = codes_of(
-        tenants.errors, tenants.authentication, inference.errors,
-        api.asgi, api.errors, api.http, parameters, consumer,
-        api.files.handler, api.resources, inference.batches.actions, inference.files.actions,
-        inference.objects.store, inference.stream_log, claims, api.streams.handler,
-        inference.answers.selectors,
-    )  # fmt: skip
-    in_streams = (answers.LOST, answers.FULL, producer.ABANDONED, producer.STOPPED)
-    written |= {each.code for each in in_streams if each.code}
-    # Given as arguments of a helper, in api.errors.
-    written |= {"unknown_parameter", "missing_required_parameter", "invalid_type"}
-    table = GUIDE.split("## Errors")[1].split("\n## ")[0]
-    told = set(re.findall(r"^\| \d{3} \| `(\w+)`", table, re.MULTILINE))
-    assert told == written - NOT_OF_THE_API
 
 
 def test_statuses_of_the_guide_are_the_codes() -> None:

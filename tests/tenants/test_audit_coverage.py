@@ -15,7 +15,7 @@ from django.utils import timezone
 
 import tenants.actions
 from billing import actions as billing_actions
-from billing import credit
+from billing import credit, spend_alerts
 from inference import actions as inference_actions
 from inference.answers import actions as answer_actions
 from inference.answers import background
@@ -46,15 +46,26 @@ MODULES = (
     "billing.actions",
     "billing.credit",
     "billing.recording",
+    "billing.spend_alerts",
     "inference.actions",
     "inference.answers.actions",
     "inference.answers.background",
     "inference.batches.actions",
     "inference.files.actions",
+    "inference.uploads.actions",
 )
 # What changes nothing that belongs in the trail, and why.
 NOT_AUDITED = {
     "begin_file": "its end is, if it comes",
+    "begin_upload": "its end is, if it comes: a file",
+    "begin_part": "nobody sees it before the file",
+    "finish_part": "nobody sees it before the file",
+    "give_up_part": "nobody ever saw it",
+    "part_too_large": "pure",
+    "begin_completion": "its end is, if it comes: a file",
+    "give_back_completion": "nothing came of it",
+    "finish_completion": "tells finish_file, which records",
+    "cancel_upload": "nobody ever saw it",
     "check_quota": "asks",
     "ask_for_response": "its requests' usage tells of it",
     "keep_answer": "its request's usage tells of it",
@@ -69,6 +80,8 @@ NOT_AUDITED = {
     "checked_role": "pure",
     "deployment_name": "pure",
     "digest_of": "pure",
+    "access_alert": "reads",
+    "get_alerts": "reads",
     "get_open_invitation": "reads",
     "key_name_of": "pure",
     "notify_all_changed": "announces",
@@ -155,6 +168,10 @@ class World:
         settings = {"issuer": "https://id.example.com"}
         return single_sign_on.ProviderTerms(name="Acme", settings=settings, client_id="x")
 
+    def spend_alert(self) -> Any:
+        terms = spend_alerts.AlertTerms(1, ("a@example.com",))
+        return spend_alerts.create_spend_alert(self.organization, None, terms, acting_user=None)
+
     def webhook(self) -> WebhookEndpoint:
         terms = actions.EndpointTerms("https://hooks.example.com/", ("batch.completed",))
         return actions.create_webhook(self.organization, terms, acting_user=None)[0]
@@ -187,6 +204,17 @@ CASES: dict[str, Callable[[World], Callable[[], Any]]] = {
     "create_batch": lambda w: bound(w.batch, w.finish_file(w.begun_file())),
     "cancel_batch": lambda w: bound(
         batch_actions.cancel_batch, w.batch(w.finish_file(w.begun_file())), **w.by
+    ),
+    "create_spend_alert": lambda w: bound(
+        spend_alerts.create_spend_alert, w.organization, None,
+        spend_alerts.AlertTerms(1, ("a@example.com",)), **w.by,
+    ),
+    "update_spend_alert": lambda w: bound(
+        spend_alerts.update_spend_alert, w.spend_alert(),
+        spend_alerts.AlertTerms(2, ("a@example.com",)), **w.by,
+    ),
+    "delete_spend_alert": lambda w: bound(
+        spend_alerts.delete_spend_alert, w.spend_alert(), **w.by
     ),
     "create_webhook": lambda w: bound(
         actions.create_webhook, w.organization,

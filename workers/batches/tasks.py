@@ -6,6 +6,7 @@ from celery import shared_task
 
 from inference.batches.commit import expire_batches
 from inference.files.sweep import sweep_files
+from inference.uploads.sweep import sweep_uploads
 from workers.control.tasks import logged_edge
 
 
@@ -18,4 +19,5 @@ def expire() -> None:
 @shared_task(name="files.sweep", soft_time_limit=240, time_limit=300)
 def sweep() -> None:
     with logged_edge("files.sweep"):
+        sweep_uploads()
         sweep_files()
