@@ -16,9 +16,10 @@ import msgspec
 from api.document import answered, asked
 from api.document.addresses import Address, addresses
 from api.document.examples import example_of
+from api.document.names import REF
 from api.document.operation import Described
 from api.document.operations import DESCRIBED
-from api.document.schemas import REF, Schemas
+from api.document.schemas import Schemas
 from api.document.shapes.messages import AnthropicError
 from api.document.shapes.resources import ServerFrame
 from api.management import schema as management

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 
 from api.document.bounds import AS_IN_A_CHAT, BOUNDS, ITEMS, Fragment
+from api.document.names import REF, readable, renamed
 from api.document.refused import REFUSED, reason_of
 from api.responses.wire import MOST_ITEMS, PromptFields
 
-REF = "#/components/schemas/{name}"
 # What a field may hold that is refused by name: as good as nothing.
 NOTHING: list[Any] = [None, False, [], {}]
 
@@ -23,11 +22,10 @@ class Schemas:
     def __init__(self, kinds: Iterable[Any]):
         self._kinds = list(dict.fromkeys([*kinds, *BOUNDS, *REFUSED, *ITEMS]))
         shapes, components = msgspec.json.schema_components(self._kinds, ref_template=REF)
-        self._names = {name: _readable(name) for name in components}
-        self.components: dict[str, Fragment] = self._renamed(
-            {self._names[name]: shape for name, shape in components.items()}
-        )
-        self._shapes = dict(zip(self._kinds, map(self._renamed, shapes), strict=True))
+        self.components: dict[str, Fragment] = {
+            readable(name): renamed(shape) for name, shape in components.items()
+        }
+        self._shapes = dict(zip(self._kinds, map(renamed, shapes), strict=True))
         for kind in self._kinds:
             if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
                 self._bound(kind)
@@ -70,26 +68,3 @@ class Schemas:
         for kind in self._kinds:
             if isinstance(kind, type) and issubclass(kind, PromptFields):
                 self._properties(kind)["input"] = {"anyOf": [{"type": "string"}, several]}
-
-    def _renamed(self, shape: Any) -> Any:
-        if isinstance(shape, dict):
-            return {
-                key: self._ref(value) if key == "$ref" else self._renamed(value)
-                for key, value in shape.items()
-            }
-        return [self._renamed(each) for each in shape] if isinstance(shape, list) else shape
-
-    def _ref(self, ref: str) -> str:
-        if not ref.startswith("#/components"):
-            return ref
-        return REF.format(name=self._names[ref.rpartition("/")[2]])
-
-
-def _readable(name: str) -> str:
-    """Of two classes with one name msgspec tells the modules as well, and of ``Page[X]`` both."""
-    if found := re.fullmatch(r"(.*?)Page_(.+?)_?", name):
-        return f"PageOf{_readable(found[2])}"
-    module, _, last = name.rpartition(".")
-    folders = module.split(".")[1:2]
-    words = "_".join([*folders, last]).split("_") if folders else [name]
-    return "".join(word[:1].upper() + word[1:] for word in words)

@@ -15,10 +15,10 @@ from drf_spectacular.generators import SchemaGenerator
 from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.utils import OpenApiParameter
 
+from api.document.names import REF, readable, renamed
 from api.management.operation import Operation, methods_of
 from api.management.wire import Error
 
-_REF = "#/components/schemas/{name}"
 _STATUSES = {
     "400": "The request makes no sense; `param` names the field.",
     "401": "No key, or a malformed, unknown, revoked or expired one.",
@@ -32,10 +32,26 @@ _STATUSES = {
 }
 
 
+@lru_cache(maxsize=1)
+def _shapes() -> tuple[dict[Any, dict[str, Any]], dict[str, Any]]:
+    """Of every type that a method declares, and the components. All at once: that two classes
+    have one name shows only where both are looked at."""
+    from api import urls
+
+    kinds: set[Any] = {Error}
+    for _route, view in views_of(urls.urlpatterns):
+        for _method, declared in methods_of(view):
+            if declared is not None:
+                kinds |= {kind for kind in (declared.answer, declared.body, declared.query) if kind}
+    ordered = sorted(kinds, key=str)
+    shapes, components = msgspec.json.schema_components(ordered, ref_template=REF)
+    found = dict(zip(ordered, map(renamed, shapes), strict=True))
+    return found, {readable(name): renamed(shape) for name, shape in components.items()}
+
+
 def shape_of(kind: Any) -> dict[str, Any]:
-    """The JSON schema of a type, by reference where it has a name."""
-    (schema,), _ = msgspec.json.schema_components([kind], ref_template=_REF)
-    return dict(schema)
+    """The JSON schema of a type that a method declares, by reference where it has a name."""
+    return dict(_shapes()[0][kind])
 
 
 class ManagementSchema(AutoSchema):
@@ -102,8 +118,7 @@ class ManagementSchema(AutoSchema):
 def _query_parameters(declared: Operation) -> Iterator[OpenApiParameter]:
     if declared.query is None:
         return
-    _, components = msgspec.json.schema_components([declared.query], ref_template=_REF)
-    schema = components[declared.query.__name__]
+    schema = _shapes()[1][shape_of(declared.query)["$ref"].rpartition("/")[2]]
     for name, shape in schema["properties"].items():
         is_list = "array" in str(shape)
         yield OpenApiParameter(
@@ -127,15 +142,8 @@ def views_of(patterns: list[Any]) -> Iterator[tuple[str, type]]:
 
 def add_components(result: dict[str, Any], generator: Any, **others: Any) -> dict[str, Any]:
     """The shapes that operations refer to, and how a caller authenticates."""
-    kinds: set[Any] = {Error}
-    for _route, view in views_of(generator.patterns):
-        for _method, declared in methods_of(view):
-            if declared is not None:
-                kinds |= {kind for kind in (declared.answer, declared.body, declared.query) if kind}
-    ordered = sorted(kinds, key=str)
-    _, components = msgspec.json.schema_components(ordered, ref_template=_REF)
     result["components"] = {
-        "schemas": components,
+        "schemas": _shapes()[1],
         "securitySchemes": {"adminKey": {"type": "http", "scheme": "bearer"}},
     }
     for operations in result["paths"].values():
