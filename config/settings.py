@@ -688,6 +688,8 @@ USE_TZ = True
 USE_I18N = True
 
 STATIC_URL = "/static/"
+# Read before those of the packages: files of theirs that we replace.
+STATICFILES_DIRS = [BASE_DIR / "portal" / "static_first"]
 STATIC_ROOT = STATE_DIR / "static"
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
