@@ -14,7 +14,8 @@ import openai
 import pytest
 from openai.types.responses import Response
 
-from tests.api.test_resumable_live import gateways
+from tests.api.test_keys_and_limits import new_key
+from tests.api.test_resumable_live import gateways, is_ready
 from tests.harness.platform import CHAT_MODEL, Platform, wait_for
 
 TOKENS = 40
@@ -256,7 +257,7 @@ def test_a_killed_gateway_is_not_even_noticed(
     assert rest[-1].type == "response.incomplete"
     assert text_of(heard + rest) == rest[-1].response.output_text
     assert_billed_once(platform, rest[-1].response)
-    wait_for(lambda: platform.pid("web-2") not in (0, killed), 30)
+    wait_for(lambda: is_ready(gateways(platform)[1]), 60, 0.3)
 
 
 def test_what_it_needs_and_what_it_may_not(
@@ -301,6 +302,23 @@ def test_odd_questions_are_refused(platform: Platform, query: str, param: str) -
             body = {"model": CHAT_MODEL, "input": "?", "background": wrong}
             error = client.post("/v1/responses", json=body).json()["error"]
             assert (error["param"], error["code"]) == ("background", "invalid_type")
+
+
+def test_a_rate_is_waited_for_and_a_budget_is_not(platform: Platform) -> None:
+    key, _ = new_key(platform, "slow", "requests_per_minute=1")
+    client = platform.openai(key)
+    first, second = (client.responses.create(**BASE) for _ in range(2))
+    assert ended(client, first.id).status == "incomplete"
+    row = "SELECT state, attempts, run_after > now() FROM inference_backgroundresponse WHERE public_id = %s"
+    wait_for(lambda: platform.query(row, second.id) == [("queued", 0, True)], 10)
+    assert client.responses.retrieve(second.id).status == "queued"
+    client.responses.cancel(second.id)
+    key, _ = new_key(platform, "poor", "monthly_budget_micros=1")
+    poor = platform.openai(key)
+    failed = ended(poor, poor.responses.create(**BASE).id)
+    assert failed.status == "failed" and failed.error is not None and failed.usage is None
+    assert failed.error.code == "rate_limit_exceeded" and "budget" in failed.error.message
+    assert not usages(platform, failed.id)
 
 
 def test_the_same_key_is_the_same_response(

@@ -185,7 +185,7 @@ def test_a_stream_of_a_killed_gateway_says_so_and_nothing_is_doubled(platform: P
 
 
 def test_a_key_of_a_killed_gateway_is_free_again_and_billed_once(platform: Platform) -> None:
-    wait_for(lambda: _is_ready(gateways(platform)[1]), 60, 0.3)
+    wait_for(lambda: is_ready(gateways(platform)[1]), 60, 0.3)
     first, second = gateways(platform)
     key = {"Idempotency-Key": f"killed-{time.time()}"}
     body = body_of("Once, whoever dies.")
@@ -217,7 +217,7 @@ def test_a_key_of_a_killed_gateway_is_free_again_and_billed_once(platform: Platf
     assert platform.query(sql, dead) == [(0,)]
 
 
-def _is_ready(address: str) -> bool:
+def is_ready(address: str) -> bool:
     try:
         return httpx.get(f"{address}/readyz", timeout=2).status_code == 200
     except httpx.HTTPError:
