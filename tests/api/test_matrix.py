@@ -228,7 +228,9 @@ def example(schema: dict[str, Any], components: dict[str, Any]) -> Any:
     if kind == "object":
         wanted = schema.get("required", [])
         return {name: example(schema["properties"][name], components) for name in wanted}
-    return {"integer": schema.get("minimum", 0), "array": [], "boolean": False}.get(kind, "owner")
+    if kind == "array":
+        return [example(schema["items"], components)] * schema.get("minItems", 0)
+    return {"integer": schema.get("minimum", 0), "boolean": False}.get(kind, "owner")
 
 
 def body_of(endpoint: Endpoint, objects: dict[str, str]) -> dict[str, Any] | None:
