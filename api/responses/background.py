@@ -97,6 +97,7 @@ async def _create(
     response, events = call.queued()
     asked = {
         "body": raw.decode(),
+        "created_at": response["created_at"],
         "controls": replace(controls, is_resumable=False, idempotency_key=None),
     }
     if body.stream:

@@ -60,12 +60,13 @@ class BackgroundCall(ResponseCall):
     def __init__(
         self,
         held: HeldResponse,
+        created_at: int,
         ended: Callable[[dict[str, Any]], Awaitable[dict[str, Any]]],
         body: ResponseRequest,
         plan: Plan,
         items: list[Item],
     ):
-        super().__init__(body, plan, items, held.public_id, int(held.created_at.timestamp()))
+        super().__init__(body, plan, items, held.public_id, created_at)
         self._ended = ended
         self._may_try_again = held.attempts < MOST_ATTEMPTS
         self._writer.response["store"] = True
@@ -143,7 +144,7 @@ class Making:
         request = held.request
         body = decoded(decode, request["body"].encode())
         call = self._call = await call_of(
-            partial(BackgroundCall, held, self._end),
+            partial(BackgroundCall, held, request["created_at"], self._end),
             self._gateway,
             principal,
             body,

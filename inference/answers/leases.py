@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any
 
 from django.db import connection
@@ -31,7 +30,6 @@ class HeldResponse:
     has_log: bool
     token: int
     attempts: int
-    created_at: datetime
     left_s: float  # until it has failed for its age
     sealed_request: bytes = field(repr=False)
 
@@ -71,7 +69,7 @@ SET state = 'running', fencing_token = fencing_token + 1, attempts = attempts + 
     lease_owner = %(owner)s, lease_expires_at = statement_timestamp() + %(lease_s)s * interval '1 second'
 FROM chosen WHERE work.id = chosen.id
 RETURNING work.id, work.public_id, work.organization_id, work.api_key_id, work.has_log,
-    work.fencing_token, work.attempts, work.created_at,
+    work.fencing_token, work.attempts,
     extract(epoch FROM work.expires_at - statement_timestamp())::float8, work.request
 """
 _RENEW = """
