@@ -35,6 +35,7 @@ from inference.registry import Served
 from inference.response_cache import CachedChoice
 from inference.wire import Delta, MessagePart, Sampling
 from tenants.errors import RateHeaders
+from tenants.principal import key_of
 
 log = logging.getLogger(__name__)
 
@@ -418,7 +419,7 @@ class Run:
             request_id=plan.request_id,
             organization=principal.organization,
             project=principal.project,
-            api_key=principal.api_key,
+            api_key=key_of(principal.api_key),
             model=plan.entry.name,
             endpoint=plan.endpoint,
             status=self._status,

@@ -15,6 +15,7 @@ from inference import wire
 from inference.stream_log import forsake
 from inference.streams import read_all
 from tenants.admission import Admission, ExpiredHold
+from tenants.principal import key_of
 from tenants.redis_link import RedisLink
 
 log = logging.getLogger(__name__)
@@ -168,7 +169,7 @@ def _report(request_id: str, note: HoldNote, used: list[wire.WorkerUsage]) -> Us
         request_id=request_id,
         organization=note.organization,
         project=note.project,
-        api_key=note.api_key,
+        api_key=key_of(note.api_key),
         model=note.model,
         endpoint=note.endpoint,
         status="cancelled" if used else "failed",

@@ -17,6 +17,7 @@ from portal.views import (
     keys,
     members,
     organization,
+    playground_tickets,
     project_people,
     projects,
     roles,
@@ -37,6 +38,11 @@ of_keys = [
     path("keys/<str:key_id>/suspend/", key_changes.suspend_key, name="key_suspend"),
     path("keys/<str:key_id>/restore/", key_changes.restore_key, name="key_restore"),
     path("keys/<str:key_id>/revoke/", key_changes.revoke_key, name="key_revoke"),
+]
+
+# The token path's own, for pages that call models.
+of_playground = [
+    path("playground/tickets/", playground_tickets.issue_ticket, name="playground_tickets"),
 ]
 
 of_projects = [
@@ -171,6 +177,7 @@ urlpatterns = [
     *of_keys,
     path("usage/", usage.usage, name="usage"),
     *of_projects,
+    *of_playground,
     *of_members,
     *of_settings,
     *of_webhooks,

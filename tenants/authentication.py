@@ -19,6 +19,7 @@ import psycopg
 from cachetools import LRUCache
 from django.conf import settings
 from django.db import Error as DatabaseError
+from django.db import connection
 
 from tenants import keys, networks
 from tenants.actions import CHANNEL
@@ -215,7 +216,7 @@ class Authenticator:
         """The key's principal, or the error for whoever waits; it never raises one."""
         try:
             principal = await asyncio.get_running_loop().run_in_executor(
-                self._threads, get_principal, lookup, digest
+                self._threads, _look, lookup, digest
             )
         except (DatabaseError, psycopg.Error, OSError) as error:
             self._note_away(began, repr(error))
@@ -255,6 +256,18 @@ class Authenticator:
             # Notices sent while nobody listened are lost.
             self._fresh_from = time.monotonic()
             self._refused.clear()
+
+
+def _look(lookup: str, digest: bytes) -> Principal | None:
+    # Not above: it needs ``Credentials``.
+    from tenants import people
+
+    if not people.is_member(lookup):
+        return get_principal(lookup, digest)
+    try:
+        return people.get_member_principal(lookup)
+    finally:
+        connection.close()  # back to the pool: this thread has no request to end it
 
 
 def _unavailable() -> AuthenticationUnavailable:

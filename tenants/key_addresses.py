@@ -40,6 +40,8 @@ class KeyAddresses:
         self._waiting: list[Use] = []
 
     def note(self, principal: Principal, address: str) -> None:
+        if principal.api_key <= 0:  # a person, whose session has its own record
+            return
         place = (principal.api_key, address)
         if place in self._known or len(self._waiting) >= MOST_WAITING:
             return

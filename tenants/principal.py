@@ -27,7 +27,8 @@ NO_LIMITS = Limits()
 class Principal:
     """An authenticated API key with its project, organization and plan.
 
-    An admin key has no project (0): it manages and never infers.
+    An admin key has no project (0): it manages and never infers. A person who calls without a
+    key (``tenants.people``) has a negative number in ``api_key``'s place.
     """
 
     api_key: int
@@ -73,3 +74,8 @@ class Principal:
 
     def may(self, scope: str) -> bool:
         return self.kind != "admin" and (not self.scopes or scope in self.scopes)
+
+
+def key_of(api_key: int) -> int | None:
+    """The key that usage names; None for a person's."""
+    return api_key if api_key > 0 else None

@@ -117,6 +117,17 @@ def _principal_of(found: ApiKey, lookup: str) -> Principal | None:
     return _principal(rows, _end(found, lookup))
 
 
+def read_principal(rows: Row, *, person: int, end: datetime) -> Principal:
+    """Of somebody without a key, who may call whatever the project may, with no limits of
+    their own. ``rows`` are as ``_READ`` gives them."""
+    key = {
+        **dict.fromkeys(_LIMITS),
+        **{"id": person, "project_id": rows["project"]["id"], "kind": ApiKey.Kind.PROJECT},
+        **{"scopes": (), "allowed_networks": (), "allowed_models": ()},
+    }
+    return _principal({**rows, "key": key}, end)
+
+
 def _principal(rows: Row, end: datetime | None) -> Principal:
     key, organization, project = rows["key"], rows["organization"], rows["project"]
     allowed = (key["allowed_models"], project["allowed_models"] if project else [])

@@ -126,7 +126,7 @@ LIMITS: dict[str, list[Limit]] = {
         *_of("api.stream.consumer", ("MESSAGES_AT_ONCE", "frames of a client at once"),
              ("MESSAGES_PER_S", "frames of a client a second"),
              ("MOST_HEADERS", "headers beside one request")),
-        *_of("api.stream.tickets", ("LONGEST_S", "a ticket, unless it is used", _S),
+        *_of("tenants.tickets", ("LONGEST_S", "a ticket, unless it is used", _S),
              ("MOST_A_MINUTE", "tickets of a key a minute")),
         *_of("inference.stream_log", ("MOST_BYTES", "a stream that can be resumed", _BYTES),
              ("MOST_EVENTS", "its events")),

@@ -8,10 +8,7 @@ addresses end up in logs.
 
 from __future__ import annotations
 
-import hashlib
 import re
-import secrets
-import time
 from typing import Annotated, Literal
 
 import msgspec
@@ -24,11 +21,19 @@ from api.http import Request, Response, json_response
 from inference.errors import InvalidRequest
 from inference.stream_log import LogUnavailable
 from tenants.authentication import Credentials
-from tenants.errors import InvalidApiKey, TooManyRequests
+from tenants.errors import InvalidApiKey
 from tenants.principal import Principal
+from tenants.tickets import (
+    LONGEST_S,
+    TTL_S,
+    Ticket,
+    check_count,
+    counter_of,
+    key_of,
+    new_ticket,
+    read_ticket,
+)
 
-LONGEST_S = 300
-MOST_A_MINUTE = 600  # of one key
 _UNAVAILABLE = (RedisError, OSError, TimeoutError)
 ORIGIN = re.compile(
     r"https?://[a-z0-9.-]{1,253}(:[0-9]{1,5})?|https?://\[[0-9a-f:.]{2,45}\](:[0-9]{1,5})?"
@@ -41,24 +46,10 @@ Endpoint = Literal["/v1/chat/completions", "/v1/completions", "/v1/embeddings"]
 class TicketRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     origin: Annotated[str, Meta(min_length=8, max_length=300)]
     endpoints: Annotated[list[Endpoint], Meta(min_length=1, max_length=3)] | None = None
-    expires_in: Annotated[int, Meta(ge=1, le=LONGEST_S)] = 60
-
-
-class Ticket(msgspec.Struct, frozen=True, array_like=True):
-    """Whose it is: the key's digest, from which nobody gets its secret."""
-
-    lookup: str
-    digest: bytes
-    origin: str
-    endpoints: list[str] | None
-
-    @property
-    def credentials(self) -> Credentials:
-        return Credentials(self.lookup, self.digest)
+    expires_in: Annotated[int, Meta(ge=1, le=LONGEST_S)] = TTL_S
 
 
 _decode_body = msgspec.json.Decoder(TicketRequest).decode
-_decode = msgspec.msgpack.Decoder(Ticket).decode
 
 
 async def issue(
@@ -70,33 +61,22 @@ async def issue(
         raise InvalidRequest(
             "An origin is as a browser sends it, such as https://app.example.com.", param="origin"
         )
-    text = secrets.token_urlsafe(32)
     endpoints: list[str] | None = None if body.endpoints is None else [*body.endpoints]
-    ticket = Ticket(held.lookup, held.digest, body.origin, endpoints)
+    ticket = new_ticket(held, body.origin, endpoints, body.expires_in)
     try:
         await _count(gateway, principal)
-        content = msgspec.msgpack.encode(ticket)
-        await gateway.link.call("SET", _key(text), content, "EX", body.expires_in)
+        await gateway.link.call("SET", ticket.key, ticket.content, "EX", ticket.ttl_s)
     except _UNAVAILABLE as error:
         raise LogUnavailable("Tickets cannot be issued right now. Try again shortly.") from error
-    answer = {
-        "object": "stream.ticket",
-        "ticket": text,
-        "expires_at": int(time.time()) + body.expires_in,
-        "subprotocols": ["sluice.v1", f"ticket.{text}"],
-    }
-    return json_response(msgspec.json.encode(answer), [(b"cache-control", b"no-store")])
+    return json_response(ticket.answer(), [(b"cache-control", b"no-store")])
 
 
 async def _count(gateway: Gateway, principal: Principal) -> None:
-    key = f"tickets:{principal.api_key}:{int(time.time()) // 60}"
+    key, ttl_s = counter_of(str(principal.api_key))
     issued = await gateway.link.call("INCR", key)
     if issued == 1:
-        await gateway.link.call("EXPIRE", key, 120)
-    if issued > MOST_A_MINUTE:
-        raise TooManyRequests(
-            f"A key gets at most {MOST_A_MINUTE} tickets a minute.", retry_after_s=60
-        )
+        await gateway.link.call("EXPIRE", key, ttl_s)
+    check_count(issued)
 
 
 async def redeem(gateway: Gateway, text: str, origin: str | None) -> Ticket:
@@ -104,12 +84,12 @@ async def redeem(gateway: Gateway, text: str, origin: str | None) -> Ticket:
     if not _TICKET.fullmatch(text):
         raise _no_ticket()
     try:
-        content = await gateway.link.call("GETDEL", _key(text))
+        content = await gateway.link.call("GETDEL", key_of(text))
     except _UNAVAILABLE as error:
         raise LogUnavailable("Tickets cannot be checked right now. Try again shortly.") from error
     if content is None:
         raise _no_ticket()
-    ticket = _decode(content)
+    ticket = read_ticket(content)
     if origin != ticket.origin:
         raise InvalidApiKey("This ticket is for another origin.")
     return ticket
@@ -117,7 +97,3 @@ async def redeem(gateway: Gateway, text: str, origin: str | None) -> Ticket:
 
 def _no_ticket() -> InvalidApiKey:
     return InvalidApiKey("This ticket is unknown, used or expired.")
-
-
-def _key(text: str) -> str:
-    return f"ticket:{hashlib.sha256(text.encode()).hexdigest()}"

@@ -75,6 +75,7 @@ def change_member_role(
         after={"role": role},
         address=address,
     )
+    notify_change(membership.organization_id)  # what they ask of models without a key
     return membership
 
 

@@ -38,9 +38,9 @@ from api.completions.wire import (
 from api.embeddings.handler import MOST_INPUTS
 from api.messages.wire import LEAST_THINKING_TOKENS, MOST_BLOCKS
 from api.scoring.wire import MOST_DOCUMENTS as MOST_RERANKED
-from api.stream import tickets
 from api.tokenize.handler import MOST_TOKENS
 from config.settings import env
+from tenants import tickets
 from workers.engines import grammar_child
 
 ROOT = Path(__file__).resolve().parent.parent.parent
