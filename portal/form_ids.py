@@ -30,5 +30,10 @@ def read_key_form_id(text: str, user: User, organization: Organization) -> str:
     return value
 
 
+def read_webhook_form_id(text: str, user: User, organization: Organization) -> str:
+    """The same for a webhook's form, which carries the same kind of identifier."""
+    return "webhook_" + read_key_form_id(text, user, organization).removeprefix("key_")
+
+
 def _salt(user: User, organization: Organization) -> str:
     return f"portal.key-form.{user.pk}.{organization.public_id}"

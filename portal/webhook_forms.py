@@ -21,6 +21,7 @@ GROUPS = {
 
 
 class WebhookForm(forms.Form):
+    form_id = forms.CharField(widget=forms.HiddenInput, required=False)  # of new ones only
     url = forms.CharField(
         label="URL",
         max_length=LONGEST_URL,

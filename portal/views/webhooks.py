@@ -18,6 +18,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from portal import confirmations
 from portal.confirmations import Confirmation
 from portal.fields import add_refusal
+from portal.form_ids import new_key_form_id, read_webhook_form_id
 from portal.pages import address_of, organization_page, render_page, user_of
 from portal.webhook_forms import RotateSecretForm, WebhookForm, initial_of
 from tenants import actions
@@ -41,20 +42,34 @@ def list_webhooks(request: HttpRequest, membership: Membership) -> HttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 @organization_page(MANAGE)
 def create_webhook(request: HttpRequest, membership: Membership) -> HttpResponse:
-    form = WebhookForm(request.POST or None)
+    organization, user = membership.organization, user_of(request)
+    initial = {"form_id": new_key_form_id(user, organization)}
+    form = WebhookForm(request.POST or None, initial=initial)
     if request.method == "POST" and form.is_valid():
         try:
             endpoint, secret = actions.create_webhook(
-                membership.organization,
+                organization,
                 form.terms(),
-                acting_user=user_of(request),
+                public_id=read_webhook_form_id(form.cleaned_data["form_id"], user, organization),
+                acting_user=user,
                 address=address_of(request),
             )
+        except AlreadyDone:
+            return _sent_twice(request, membership)
         except InvalidInput as error:
             add_refusal(form, error.message, error.param)
         else:
             return _show_secret(request, membership, endpoint, secret, status=201)
     return _render(request, membership, "portal/webhook_form.html", {"form": form})
+
+
+def _sent_twice(request: HttpRequest, membership: Membership) -> HttpResponse:
+    messages.warning(
+        request,
+        "This form was sent twice. The webhook exists, and its secret was shown with the first "
+        "answer. If you did not copy it, rotate the secret.",
+    )
+    return redirect("webhooks", membership.organization.public_id)
 
 
 @require_safe

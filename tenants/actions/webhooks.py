@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from django.db import transaction
+from django.db import IntegrityError, transaction
 from django.utils import timezone
 
-from tenants import audit, locks
+from tenants import audit, identifiers, locks
 from tenants.errors import AlreadyDone, InvalidInput
 from tenants.models import Organization, User, WebhookDelivery, WebhookEndpoint
 from tenants.outbound import check_server_url
@@ -38,19 +38,28 @@ def create_webhook(
     organization: Organization,
     terms: EndpointTerms,
     *,
+    public_id: str | None = None,
     acting_user: User | None,
     address: str | None = None,
 ) -> tuple[WebhookEndpoint, str]:
-    """The endpoint and its secret, which is shown this once."""
+    """The endpoint and its secret, which is shown this once. AlreadyDone if one has this
+    ``public_id``: a form was sent twice."""
     locks.lock_organization(organization)
     if WebhookEndpoint.objects.filter(organization=organization).count() >= MOST_ENDPOINTS:
         raise InvalidInput(f"An organization has at most {MOST_ENDPOINTS} webhook endpoints.")
     secret = new_secret()
     endpoint = WebhookEndpoint(
-        organization=organization, created_by=acting_user, secret_encrypted=seal(secret)
+        public_id=public_id or identifiers.new_webhook_id(),
+        organization=organization,
+        created_by=acting_user,
+        secret_encrypted=seal(secret),
     )
     _apply(endpoint, terms)
-    endpoint.save()
+    try:
+        with transaction.atomic():
+            endpoint.save()
+    except IntegrityError as error:
+        raise AlreadyDone("This webhook was added before.") from error
     endpoint.refresh_from_db()  # the moment is the database's
     _record("webhook.created", endpoint, acting_user, address, after=_shown(endpoint))
     return endpoint, secret

@@ -13,7 +13,7 @@ from tenants import actions
 from tenants.models import WebhookDelivery, WebhookEndpoint
 from tests.cast import Cast
 from tests.jobs import run_due_jobs
-from tests.portal.conftest import log_in
+from tests.portal.conftest import form_id_in, log_in
 from tests.tenants.receiver import Receiver
 
 pytestmark = pytest.mark.django_db
@@ -30,6 +30,10 @@ def url(cast: Cast, path: str = "") -> str:
     return f"/o/{cast.organization.public_id}/settings/webhooks/{path}"
 
 
+def form(client: Client, cast: Cast) -> dict[str, Any]:
+    return NEW | {"form_id": form_id_in(client.get(url(cast, "new/")).content.decode())}
+
+
 def make(cast: Cast, address: str = NEW["url"]) -> WebhookEndpoint:  # type: ignore[assignment]
     terms = actions.EndpointTerms(address, ("batch.completed",))
     return actions.create_webhook(cast.organization, terms, acting_user=cast.owner)[0]
@@ -38,8 +42,11 @@ def make(cast: Cast, address: str = NEW["url"]) -> WebhookEndpoint:  # type: ign
 def test_a_webhook_is_made_and_its_secret_shown_once(cast: Cast) -> None:
     client = log_in(cast.admin)
     assert "No webhooks yet" in client.get(url(cast)).content.decode()
-    made = client.post(url(cast, "new/"), NEW)
+    given = form(client, cast)
+    made = client.post(url(cast, "new/"), given)
     assert made.status_code == 201
+    twice = client.post(url(cast, "new/"), given)
+    assert twice["Location"] == url(cast)
     (secret,) = re.findall(r"whsec_[A-Za-z0-9+/=]{40,}", made.content.decode())
     endpoint = WebhookEndpoint.objects.get()
     assert endpoint.events == ["batch.completed"] and endpoint.created_by == cast.admin
@@ -58,6 +65,7 @@ def test_a_webhook_is_made_and_its_secret_shown_once(cast: Cast) -> None:
         ({"url": "http://hooks.example.com/"}, "Port 80 is not allowed"),
         ({"url": "https://2130706433/"}, "no host name"),
         ({"url": ""}, "required"),
+        ({"form_id": "made-up"}, "expired"),
         ({"events": []}, "required"),
         ({"events": ["batch.exploded"]}, "valid choice"),
     ],
@@ -65,7 +73,8 @@ def test_a_webhook_is_made_and_its_secret_shown_once(cast: Cast) -> None:
 def test_what_is_wrong_is_said_beside_its_field(
     cast: Cast, changes: dict[str, Any], says: str
 ) -> None:
-    answer = log_in(cast.owner).post(url(cast, "new/"), NEW | changes)
+    client = log_in(cast.owner)
+    answer = client.post(url(cast, "new/"), form(client, cast) | changes)
     assert answer.status_code == 400 and says in answer.content.decode()
     assert not WebhookEndpoint.objects.exists()
 
