@@ -36,8 +36,10 @@ from inference.objects import object_store
 from tenants import actions as tenant_actions
 from tenants.errors import NotFound
 from tenants.models import AuditEvent, Plan, Project
+from tenants.webhooks import TYPES
 from tests.cast import Cast
 from tests.jobs import run_due_jobs
+from tests.tenants.receiver import Receiver
 
 CHAT = "/v1/chat/completions"
 MODEL = "tiny"
@@ -322,6 +324,31 @@ def test_a_batch_that_is_cancelled_while_it_is_validated_starts_nothing(
         actions.cancel_batch(batch, acting_user=None)
     events = AuditEvent.objects.filter(object_id=batch.public_id)
     assert sorted(events.values_list("action", flat=True)) == ["batch.cancelled", "batch.created"]
+
+
+@pytest.mark.parametrize("end", ["completed", "failed", "cancelled", "expired"])
+def test_an_end_is_told_to_webhooks_once(cast: Cast, model: None, end: str) -> None:
+    with Receiver() as receiver:
+        terms = tenant_actions.EndpointTerms(receiver.url, tuple(TYPES))
+        tenant_actions.create_webhook(cast.organization, terms, acting_user=None)
+        batch = actions.create_batch(
+            cast.project,
+            api_key=cast.owner_api_key,
+            input_file=upload(cast, ["no JSON"] if end == "failed" else [line(1)]).public_id,
+            endpoint=CHAT,
+            acting_user=None,
+        )
+        run_due_jobs()
+        if end == "completed":
+            commit_results([result(each) for each in claim()])
+        elif end != "failed":
+            {"cancelled": end_by_cancel, "expired": end_by_expiry}[end](batch)
+        run_due_jobs()
+    batch.refresh_from_db()
+    (received,) = receiver.received
+    told = json.loads(received.body)
+    assert (batch.status, told["type"]) == (end, f"batch.{end}")
+    assert told["data"] == {"id": batch.public_id}
 
 
 # --- Files -----------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from tenants import access, actions, jobs, key_expiry, mail
-from tenants.models import ApiKey, AuditEvent, Invitation, Job, Membership, Role
+from tenants.models import ApiKey, AuditEvent, Invitation, Job, Membership, Role, WebhookEvent
 from tests.cast import Cast
 from tests.jobs import run_due_jobs
 
@@ -120,8 +120,13 @@ def expiring_key(cast: Cast, in_days: float = 3, **fields: Any) -> ApiKey:
 
 def test_who_made_a_key_is_warned_once(cast: Cast) -> None:
     key = expiring_key(cast, created_by=cast.member)
+    terms = actions.EndpointTerms("https://hooks.example.com/", ("api_key.expiring",))
+    actions.create_webhook(cast.organization, terms, acting_user=None)
     assert key_expiry.warn_expiring_keys() == 1
     assert key_expiry.warn_expiring_keys() == 0
+    told = WebhookEvent.objects.get()  # once too
+    assert told.data == {"id": key.public_id, "expires_at": int(key.expires_at.timestamp())}
+    Job.objects.filter(kind="webhook.delivery").delete()
     event = AuditEvent.objects.get(action="api_key.expiry_warned")  # once, as the mail
     assert event.after["told"] and event.actor_type == AuditEvent.Actor.SYSTEM
     assert run_due_jobs() == ["succeeded"]
