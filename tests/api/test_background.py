@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -319,6 +319,32 @@ def test_a_rate_is_waited_for_and_a_budget_is_not(platform: Platform) -> None:
     assert failed.status == "failed" and failed.error is not None and failed.usage is None
     assert failed.error.code == "rate_limit_exceeded" and "budget" in failed.error.message
     assert not usages(platform, failed.id)
+
+
+def test_whoever_reads_hears_how_it_ended_though_nobody_made_it(platform: Platform) -> None:
+    key, _ = new_key(platform, "slower", "requests_per_minute=1")
+    client = platform.openai(key)
+    ended(client, client.responses.create(**{**BASE, "max_output_tokens": 1}).id)
+
+    def heard(act: Callable[[str], object]) -> list[str]:
+        kinds, response_id = [], ""
+        with client.responses.create(**BASE, stream=True) as stream:
+            for event in stream:
+                kinds.append(event.type)
+                if event.type == "response.queued":
+                    response_id = event.response.id
+                    act(response_id)
+        assert_numbered(list(client.responses.retrieve(response_id, stream=True)))
+        assert not usages(platform, response_id)
+        return kinds
+
+    def grow_old(response_id: str) -> None:
+        old = "UPDATE inference_backgroundresponse SET expires_at = now() WHERE public_id = %s"
+        platform.query(old, response_id)
+
+    begun = ["response.created", "response.queued"]
+    assert heard(client.responses.cancel) == [*begun, "response.cancelled"]
+    assert heard(grow_old) == [*begun, "response.failed"]
 
 
 def test_the_same_key_is_the_same_response(
