@@ -147,6 +147,18 @@ LIMITS: dict[str, list[Limit]] = {
         *_of("tenants.actions.single_sign_on", ("MOST_PROVIDERS", "identity providers")),
         *_of("api.management.wire", ("MOST_FILTERED", "values of one filter")),
         *_of("api.management.spend_limits.wire", ("MOST_CENTS", "a spend limit", "cents")),
+        *_of("billing.spend_alerts", ("MOST_ALERTS", "spend alerts"),
+             ("MOST_RECIPIENTS", "recipients of one")),
+        *_of("billing.spend_watch", ("MOST_MAILS_A_DAY", "mails of spend alerts a day")),
+    ],
+    "Webhooks": [
+        *_of("tenants.actions.webhooks", ("MOST_ENDPOINTS", "endpoints of an organization"),
+             ("MOST_WAITING_BY_HAND", "tests and replays that wait for one")),
+        *_of("tenants.outbound.urls", ("LONGEST_URL", "a URL", _CHARACTERS)),
+        *_of("tenants.webhooks.outbox", ("ATTEMPTS", "attempts of a delivery"),
+             ("MOST_WAITING", "deliveries that wait for an endpoint")),
+        *_of("tenants.webhooks.sending", ("WHOLE_ATTEMPT_S", "an attempt", _S),
+             ("KEPT_ANSWER_BYTES", "what the log keeps of an answer", _BYTES)),
     ],
 }  # fmt: skip
 # Bounds of the inside: of buffers, sweeps and retries that no client meets as a refusal.
