@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from tenants.errors import TenantError
+
 
 class InferenceError(Exception):
     """Base: ``status``, ``code``, ``kind`` (OpenAI's ``type``), ``param`` for doors to map."""
@@ -48,6 +50,17 @@ class NoReplica(InferenceError):
     code = "model_unavailable"
     kind = "server_error"
     retry_after_s = 5.0
+
+
+class FleetUnreachable(TenantError):
+    """Redis does not answer, by which alone replicas are heard and reached."""
+
+    status = 503
+    code = "service_unavailable"
+    kind = "server_error"
+
+    def __init__(self) -> None:
+        super().__init__("Redis does not answer: no replica can be heard or reached.")
 
 
 class Overloaded(InferenceError):

@@ -1,7 +1,7 @@
 """What travels between a gateway and an engine worker, as MessagePack arrays.
 
 Gateway → worker: ``Submission`` in a Celery message (task ``inference.generate``
-on queue ``replica.<id>``), ``Control`` on stream ``control.<replica>``.
+on queue ``replica.<id>``), ``Abort`` and ``Order`` on stream ``control.<replica>``.
 Worker → gateway: ``Delta`` in lists on stream ``mailbox.<gateway>``, one message
 for each engine step and gateway; ``Heartbeat`` on stream ``fleet.heartbeats``.
 
@@ -216,6 +216,16 @@ class Abort(msgspec.Struct, frozen=True, array_like=True):
     engine_ids: list[str]
 
 
+class Order(msgspec.Struct, frozen=True, array_like=True):
+    """What staff ask of a replica: ``drain``, ``serve`` again, or ``restart``.
+
+    Of one life of it: another one reads the same stream and was asked nothing.
+    """
+
+    verb: str
+    incarnation: str
+
+
 class Heartbeat(msgspec.Struct, frozen=True, array_like=True):
     """A replica's state, every half second; routing reads nothing else of it."""
 
@@ -238,6 +248,7 @@ class Heartbeat(msgspec.Struct, frozen=True, array_like=True):
     kv_tokens: int = 0  # how many tokens its KV cache holds; 0: not known
     is_proven: bool = True  # a token came out lately, or the probe's did
     bypass: str = ""  # host:port/token, for gateways that cannot hear Redis (``bypass``)
+    queue_wait_ms: float = 0.0  # of 95 in 100 that entered the engine within the last minute
 
 
 encode = msgspec.msgpack.Encoder().encode
@@ -245,4 +256,5 @@ decode_deltas = msgspec.msgpack.Decoder(list[Delta]).decode
 decode_heartbeat = msgspec.msgpack.Decoder(Heartbeat).decode
 decode_worker_usage = msgspec.msgpack.Decoder(list[WorkerUsage]).decode
 decode_abort = msgspec.msgpack.Decoder(Abort).decode
+decode_order = msgspec.msgpack.Decoder(Order).decode
 decode_submissions = msgspec.msgpack.Decoder(list[Submission]).decode

@@ -33,8 +33,9 @@ CAPACITY = 4
 class Worker:
     """A running host, and what it says to the world."""
 
-    def __init__(self, host: EngineHost, valkey: redis.Redis):
+    def __init__(self, host: EngineHost, valkey: redis.Redis, restarts: list[str]):
         self.host = host
+        self.restarts = restarts
         self._valkey = valkey
         valkey.xadd(wire.mailbox_of("gateway"), {b"hello": b"1"})
 
@@ -84,6 +85,10 @@ class Worker:
             for _, fields in self._valkey.xrange(wire.HEARTBEATS)
         ]
 
+    def order(self, verb: str, incarnation: str = "") -> None:
+        content = wire.encode(wire.Order(verb, incarnation or self.host.incarnation))
+        self._valkey.xadd(wire.control_of(self.host.identity.name), {b"o": content})
+
     def abort(self, *engine_ids: str) -> None:
         content = wire.encode(wire.Abort(list(engine_ids)))
         self._valkey.xadd(wire.control_of(self.host.identity.name), {b"a": content})
@@ -97,10 +102,17 @@ def _fields(submission: Submission) -> dict[str, object]:
 def running(valkey: redis.Redis) -> Iterator[Worker]:
     spec = EngineSpec("tiny", "chat", "", "auto", 128, CAPACITY)
     identity = ReplicaIdentity("chat-1", 1, 1)
-    host = EngineHost(SimulatedEngine(), spec, identity, django_settings.REDIS_URL)
+    restarts: list[str] = []
+    host = EngineHost(
+        SimulatedEngine(),
+        spec,
+        identity,
+        django_settings.REDIS_URL,
+        lambda: restarts.append(host.incarnation),
+    )
     host.start(30)
     try:
-        yield Worker(host, valkey)
+        yield Worker(host, valkey, restarts)
     finally:
         if host.state != "gone":
             host.stop()
@@ -362,3 +374,39 @@ def test_a_heartbeat_tells_the_state_of_the_replica(worker: Worker) -> None:
     assert (beat.engine, beat.capacity) == ("simulated", CAPACITY)
     assert beat.incarnation == worker.host.incarnation
     assert time.time() - beat.started_at < 60
+
+
+def test_a_replica_told_to_drain_takes_what_still_comes_and_serves_again(
+    slow_worker: Worker,
+) -> None:
+    """Gateways hear of it half a second later at most; until then nothing may be lost."""
+    before = slow_worker.take(*(make_submission(max_tokens=30) for _ in range(CAPACITY + 2)))
+    slow_worker.order("drain")
+    wait_for(lambda: slow_worker.host.state == "draining", 5)
+    late = slow_worker.take(make_submission(max_tokens=5))
+    wait_for(lambda: len(slow_worker.ends()) == len(before) + len(late), 20)
+
+    assert set(slow_worker.ends().values()) == {"length"}
+    assert slow_worker.beats()[-1].state == "draining"
+    assert slow_worker.beats()[-1].queue_wait_ms > 0
+    slow_worker.order("serve")
+    wait_for(lambda: slow_worker.host.state == "ready", 5)
+    assert not slow_worker.restarts
+
+
+def test_an_order_for_another_life_or_of_no_known_kind_changes_nothing(worker: Worker) -> None:
+    worker.order("drain", incarnation="its last life")
+    worker.order("restart", incarnation="its last life")
+    worker.order("serve")
+    worker.order("explode")
+    worker.order("drain")  # read after the others
+    wait_for(lambda: worker.host.state == "draining", 5)
+
+    assert not worker.restarts
+
+
+def test_told_to_restart_it_has_its_process_end_once_it_serves(worker: Worker) -> None:
+    worker.order("restart")
+    wait_for(lambda: worker.restarts, 5)
+
+    assert worker.restarts == [worker.host.incarnation]

@@ -1,6 +1,6 @@
-"""The control stream of a replica: aborts, by a way of their own.
+"""The control stream of a replica: aborts and staff's orders, by a way of their own.
 
-So that none waits behind a queue of work; what they name may therefore still be coming.
+So that none waits behind a queue of work; what aborts name may therefore still be coming.
 """
 
 from __future__ import annotations
@@ -49,7 +49,12 @@ class EarlyAborts:
         return True
 
 
-async def read_aborts(link: RedisLink, replica: str, on_abort: Callable[[list[str]], None]) -> None:
+async def read_control(
+    link: RedisLink,
+    replica: str,
+    on_abort: Callable[[list[str]], None],
+    on_order: Callable[[wire.Order], None],
+) -> None:
     """Follow the replica's control stream for ever; cancel to stop."""
     stream = wire.control_of(replica)
     # From the beginning: what was aborted in a former life is not here any more, and
@@ -65,6 +70,9 @@ async def read_aborts(link: RedisLink, replica: str, on_abort: Callable[[list[st
         for message_id, fields in messages:
             position = message_id
             try:
-                on_abort(wire.decode_abort(fields.get(b"a", b"")).engine_ids)
+                if b"o" in fields:
+                    on_order(wire.decode_order(fields[b"o"]))
+                else:
+                    on_abort(wire.decode_abort(fields.get(b"a", b"")).engine_ids)
             except msgspec.MsgspecError as error:
                 log.error("control.unreadable", extra={"error": repr(error)})

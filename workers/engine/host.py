@@ -11,10 +11,12 @@ import asyncio
 import logging
 import os
 import secrets
+import signal
 import socket
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import uvloop
@@ -28,11 +30,12 @@ from tenants.redis_link import RedisLink
 from workers.engine import metrics
 from workers.engine.accounting import StepAccounts
 from workers.engine.bypass import BypassServer
-from workers.engine.control import EarlyAborts, read_aborts
+from workers.engine.control import EarlyAborts, read_control
 from workers.engine.intake import MOST_WAIT_S, Intake, Running
 from workers.engine.outbox import Outbox
 from workers.engine.queue_reader import QueueReader
 from workers.engine.speed import Speed
+from workers.engine.waits import RecentWaits
 from workers.engine.watch import Watch
 
 log = logging.getLogger(__name__)
@@ -50,6 +53,11 @@ class ReplicaIdentity:
     version: int
 
 
+def end_process() -> None:
+    """As a supervisor asks: Celery ends, the host drains, and whoever keeps it starts another."""
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
 class EngineHost:
     """Start with ``start`` (blocks until the engine is ready), end with ``stop``."""
 
@@ -59,12 +67,16 @@ class EngineHost:
         spec: EngineSpec,
         identity: ReplicaIdentity,
         redis_url: str,
+        on_restart: Callable[[], None] = end_process,
     ) -> None:
+        """``on_restart`` has ``stop`` called, and this process started anew."""
         self.identity = identity
         self.incarnation = secrets.token_hex(8)
         self._engine = engine
         self._spec = spec
         self._redis_url = redis_url
+        self._on_restart = on_restart
+        self._is_stopping = False
         self._loop = uvloop.new_event_loop()
         self._thread = threading.Thread(target=self._run_loop, name="engine", daemon=True)
         self._state = "starting"
@@ -85,6 +97,7 @@ class EngineHost:
             self._accept, self._abort, self._heartbeat, self._pass_by, self._held
         )
         self._reader: QueueReader | None = None
+        self._waits = RecentWaits()
         self._made_tokens = 0
         # How many had been made when, as heartbeats saw it.
         self._produced: deque[tuple[float, int]] = deque([(time.monotonic(), 0)])
@@ -130,7 +143,7 @@ class EngineHost:
         self._tasks = [
             asyncio.create_task(self._outbox.run()),
             asyncio.create_task(self._beat()),
-            asyncio.create_task(read_aborts(self._control, name, self._abort)),
+            asyncio.create_task(read_control(self._control, name, self._abort, self._obey)),
         ]
         await self._engine.start(self._spec, self._emit, self._engine_died, self._stepped)
         self._watch.probe_every(self._engine.probe_every_s)
@@ -145,7 +158,28 @@ class EngineHost:
         link = RedisLink(self._redis_url, timeout_s=5, name=f"queue.{self.identity.name}")
         self._reader = QueueReader(link, queue, self._accept)
 
+    def _obey(self, order: wire.Order) -> None:
+        """Draining, it finishes all that it has and all that is still sent, and ends nothing."""
+        if order.incarnation != self.incarnation or self._is_stopping:
+            return
+        if order.verb == "restart" and self._state in {"ready", "draining"}:
+            self._on_restart()
+        elif order.verb == "drain" and self._state == "ready":
+            self._turn("draining")
+        elif order.verb == "serve" and self._state == "draining":
+            self._turn("ready")
+        else:
+            return
+        log.info("replica.order", extra={"replica": self.identity.name, "verb": order.verb})
+
+    def _turn(self, state: str) -> None:
+        """Said at once: until gateways hear it, they send as before."""
+        self._state = state
+        # The loop holds tasks weakly.
+        self._saying = self._loop.create_task(self._send_heartbeat())
+
     async def _stop(self) -> None:
+        self._is_stopping = True
         self._state = "draining"
         await self._send_heartbeat()  # now, so that nobody sends more for half a second
         if self._reader is not None:
@@ -183,6 +217,7 @@ class EngineHost:
             submission = running.submission
             tier = submission.tier if submission.tier in MOST_WAIT_S else "standard"
             metrics.QUEUE_WAIT.labels(tier).observe(running.waited_s)
+            self._waits.add(time.monotonic(), running.waited_s)
             self._accounts.open(submission.engine_id)
             self._submit(submission)
 
@@ -373,6 +408,7 @@ class EngineHost:
             kv_tokens=self._intake.kv_tokens,
             is_proven=self._watch.is_proven,
             bypass=self._bypass.address,
+            queue_wait_ms=self._waits.p95_ms(time.monotonic()),
         )
 
     def _show(self, kv_cache_usage: float) -> None:
