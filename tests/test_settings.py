@@ -282,6 +282,20 @@ def test_a_hold_must_outlive_its_request(tmp_path: Path) -> None:
     assert "HOLD_EXPIRY_S must be above REQUEST_TIMEOUT_S" in loaded.stderr
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("OUTBOUND_PORTS", "443,https"),
+        ("OUTBOUND_PORTS", "0"),
+        ("OUTBOUND_PRIVATE_NETWORKS", "10.0.0.1/8"),
+    ],
+)
+def test_where_tenants_may_lead_us_is_said_clearly_or_not_at_all(
+    tmp_path: Path, name: str, value: str
+) -> None:
+    assert f"{name}: " in load_settings(tmp_path, {name: value}).stderr.splitlines()[-1]
+
+
 # --- What the table for operators is made of ------------------------------------------------
 
 

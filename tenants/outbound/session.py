@@ -23,7 +23,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import NewConnectionError
 
-from tenants.outbound.resolving import Refused, resolve
+from tenants.outbound.resolving import RESOLVE_S, Refused, resolve
 
 CONNECT_S = 3.0
 READ_S = 5.0
@@ -73,18 +73,17 @@ class _Pinned:
     """Connects to an address that was just looked at, and to no other."""
 
     def _new_conn(self: Any) -> socket.socket:
+        deadline = _deadline.get()
         is_tls = isinstance(self, HTTPSConnection)
         try:
-            addresses = resolve(self.host, self.port, is_tls=is_tls)
+            patience_s = _within(RESOLVE_S, deadline)
+            addresses = resolve(self.host, self.port, is_tls=is_tls, timeout_s=patience_s)
         except Refused as error:
             raise NewConnectionError(self, str(error)) from error
-        deadline = _deadline.get()
         failure: OSError | None = None
         for address in addresses:
-            left_s = CONNECT_S if deadline is None else deadline.at - time.monotonic()
-            patience_s = max(0.001, min(CONNECT_S, left_s))
             try:
-                sock = _connected(address, self.port, patience_s)
+                sock = _connected(address, self.port, _within(CONNECT_S, deadline))
             except OSError as error:
                 failure = error
                 continue
@@ -94,6 +93,12 @@ class _Pinned:
                 deadline.watch(sock)
             return sock
         raise NewConnectionError(self, f"No connection: {_reason(failure)}.")
+
+
+def _within(seconds: float, deadline: _Deadline | None) -> float:
+    """So long, or what is left of the whole time."""
+    left_s = seconds if deadline is None else deadline.at - time.monotonic()
+    return max(0.001, min(seconds, left_s))
 
 
 def _connected(address: str, port: int, timeout_s: float) -> socket.socket:

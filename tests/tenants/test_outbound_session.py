@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -15,7 +16,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from tenants.outbound import OutboundSession
+from tenants.outbound import OutboundSession, resolving
 from tenants.outbound.session import reason_of
 from tests.tenants.receiver import Receiver
 from tests.tenants.test_outbound import resolving_to
@@ -91,6 +92,18 @@ def test_who_drips_is_cut_off(receiver: Receiver, what: str) -> None:
         OutboundSession(whole_s=0.3).post(receiver.url)
     assert time.monotonic() - began < 2
     assert reason_of(cut.value) == "No answer within 0.3 s."
+
+
+def test_a_name_that_resolves_slowly_is_part_of_the_whole_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    let_go = threading.Event()
+    monkeypatch.setattr(resolving, "ask_system", lambda *_: [str(let_go.wait(10))])
+    began = time.monotonic()
+    with pytest.raises(requests.RequestException):
+        OutboundSession(whole_s=0.2).post("https://slow.test/")
+    assert time.monotonic() - began < 2
+    let_go.set()
 
 
 def test_a_long_answer_is_refused_or_cut(receiver: Receiver) -> None:
