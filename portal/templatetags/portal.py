@@ -11,9 +11,11 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext, ngettext
 
+from portal import snippets
 from portal.fields import BUDGET, BUDGET_LABEL, LIMITS
 from portal.permission_words import PERMISSION_LABELS, SCOPE_LABELS
 from portal.reach import reach_of
+from portal.snippets import Sample
 from tenants import access
 from tenants.keys import PREFIXES
 from tenants.models import ApiKey, LimitFields, Membership
@@ -71,6 +73,16 @@ def percent(share: float) -> str:
     return f"{number_format(round(100 * share, 1), 1)} %"
 
 
+@register.filter
+def milliseconds(amount_ms: float | None) -> str:
+    """850 → 850 ms, 12400 → 12.4 s; nothing at all is a dash."""
+    if amount_ms is None:
+        return "–"
+    if amount_ms < 1000:
+        return f"{thousands(round(amount_ms))} ms"
+    return f"{number_format(round(amount_ms / 1000, 1), 1, use_l10n=True, force_grouping=True)} s"
+
+
 @register.simple_tag
 def moment(value: datetime | None, empty: str = "") -> SafeString | str:
     """``21 Nov, 14:03`` on the reader's clock, another year named; the exact second as its title."""
@@ -102,6 +114,11 @@ def ago(value: datetime | None, empty: str = "") -> SafeString | str:
     else:
         text = date_format(timezone.localtime(value), "j M Y")
     return _time(timezone.localtime(value), text % {"count": count})
+
+
+@register.simple_tag
+def chat_samples(url: str, model: str | None, secret: str = "") -> list[Sample]:
+    return snippets.chat_samples(url, model or "", secret)
 
 
 @register.filter

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from django.contrib import messages
-from django.core.paginator import Paginator
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import redirect
 from django.utils import timezone
+from django.utils.translation import gettext_lazy
 from django.views.decorators.debug import sensitive_variables
 from django.views.decorators.http import require_http_methods, require_safe
 
@@ -19,52 +21,59 @@ from portal.key_forms import KeyFilter, KeyForm
 from portal.key_status import status_of
 from portal.pages import address_of, organization_page, render_page, user_of
 from portal.reach import Reach, check_reach, may_mint, reach_of
+from portal.tables import Column, Table
 from tenants import access, actions, selectors
 from tenants.errors import AlreadyDone, InvalidInput
-from tenants.models import ApiKey, Membership
+from tenants.models import ApiKey, Membership, Organization
 
-PAGE_SIZE = 50
+
+class KeyTable(Table):
+    """Keys of projects and service accounts that this member may see."""
+
+    columns = (
+        Column("name", gettext_lazy("Name"), ("name",), is_primary=True),
+        Column("project", gettext_lazy("Project"), ("project__name", "name"), style="soft wrap"),
+        Column("owner", gettext_lazy("Owner"), style="soft person"),
+        Column("may", gettext_lazy("May do"), style="soft"),
+        Column("created", gettext_lazy("Created"), ("created_at",), True, style="soft"),
+        Column(
+            "used", gettext_lazy("Last used"), ("last_used_at",), True, is_sparse=True, style="soft"
+        ),
+        Column("status", gettext_lazy("Status")),
+    )
+    sort = "-created"
+
+    def __init__(self, request: HttpRequest, organization: Organization, reach: Reach):
+        projects = selectors.get_projects(organization, projects=reach.only)
+        self.filters = KeyFilter(request.GET, projects=list(projects))
+        self.organization, self.reach = organization, reach
+        super().__init__(request, form=self.filters)
+
+    def get_rows(self, chosen: Mapping[str, Any]) -> QuerySet[ApiKey]:
+        projects = self.reach.only
+        if "project" in chosen:
+            projects = frozenset({self.filters.projects[chosen["project"]]})
+        return selectors.get_api_keys(
+            self.organization,
+            projects=projects,
+            state=chosen.get("state", ""),
+            search=chosen.get("q", ""),
+        )
+
+    def prepare(self, rows: Sequence[ApiKey]) -> list[dict[str, Any]]:
+        now = timezone.now()
+        return [{"key": key, "status": status_of(key, now)} for key in rows]
 
 
 @require_safe
 @organization_page("organization.read")
 def list_keys(request: HttpRequest, membership: Membership) -> HttpResponse:
-    organization = membership.organization
     reach = check_reach(membership, "key.read")
-    filters = KeyFilter(
-        request.GET, projects=list(selectors.get_projects(organization, projects=reach.only))
-    )
-    filters.is_valid()
-    chosen = {name: value for name, value in filters.cleaned_data.items() if value}
-    keys = selectors.get_api_keys(
-        organization,
-        projects=_chosen_projects(filters, chosen, reach),
-        state=chosen.get("state", ""),
-        search=chosen.get("q", ""),
-    )
-    page = Paginator(keys, PAGE_SIZE).get_page(request.GET.get("page"))
     context = {
-        "page": page,
-        "rows": _rows(page.object_list),
-        "filters": filters,
-        "is_filtered": bool(chosen),
-        "query": query_of(chosen),
+        "keys": KeyTable(request, membership.organization, reach),
         "may_create": bool(reach_of(membership, "key.create")),
     }
     return render_page(request, membership, "portal/keys.html", context, tab="keys")
-
-
-def _chosen_projects(
-    filters: KeyFilter, chosen: dict[str, Any], reach: Reach
-) -> frozenset[int] | None:
-    if "project" in chosen:
-        return frozenset({filters.projects[chosen["project"]]})
-    return reach.only
-
-
-def _rows(keys: Any) -> list[dict[str, Any]]:
-    now = timezone.now()
-    return [{"key": key, "status": status_of(key, now)} for key in keys]
 
 
 def query_of(chosen: dict[str, Any]) -> str:

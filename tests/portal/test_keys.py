@@ -68,7 +68,7 @@ def test_create_list_revoke(cast: Cast, who: str) -> None:
     key.refresh_from_db()
     assert not key.is_live
     live = client.get(keys_url(cast), {"state": "live"})
-    assert [row["key"] for row in live.context["rows"]] == [cast.owner_api_key]
+    assert [row["key"] for row in live.context["keys"].rows] == [cast.owner_api_key]
     actions_taken = AuditEvent.objects.filter(object_id=key.public_id).values_list(
         "action", flat=True
     )
@@ -112,7 +112,7 @@ def test_secret_is_shown_in_one_response_and_kept_nowhere(
     with caplog.at_level(logging.DEBUG), CaptureQueriesContext(connection) as queries:
         created = client.post(keys_url(cast) + "new/", new_key_form(client, cast))
     secret = secret_in(created)
-    assert created.content.decode().count(secret) == 3, "shown, in curl, in Python"
+    assert created.content.decode().count(secret) == 4, "shown, in three languages"
     assert "no-store" in created["Cache-Control"]
     assert "Location" not in created
     assert not any(secret in query["sql"] for query in queries.captured_queries)
@@ -294,8 +294,9 @@ def test_listing_costs_the_same_for_many_keys(cast: Cast) -> None:
     few = queries()
     for number in range(60):
         actions.create_api_key(cast.project, f"Key {number}", acting_user=cast.owner)
-    assert queries() == few == 7  # session, user, membership, projects, count, keys, switcher
-    assert "Page 1 of 2" in client.get(keys_url(cast)).content.decode()
+    # session, user, membership, projects, count, keys, the switcher's organizations and projects
+    assert queries() == few == 8
+    assert "1–50 of " in client.get(keys_url(cast)).content.decode()
     for page in ("2", "0", "99", "x", "-1", ""):
         assert client.get(keys_url(cast), {"page": page}).status_code == 200
 
@@ -499,7 +500,10 @@ def test_a_role_in_one_project_reaches_no_other(cast: Cast) -> None:
     form = new_key_form(client, cast, owner=ours.public_id)
     created = client.post(keys_url(cast) + "new/", form)
     assert created.status_code == 201
-    assert cast.project.public_id not in client.get(keys_url(cast) + "new/").content.decode()
+    # A viewer of the organization sees its projects; the form offers those they may do it in.
+    offered = client.get(keys_url(cast) + "new/").content.decode()
+    assert f'value="{ours.public_id}"' in offered
+    assert f'value="{cast.project.public_id}"' not in offered
     form = new_key_form(client, cast, owner=cast.project.public_id)
     assert client.post(keys_url(cast) + "new/", form).status_code == 400
     assert client.post(key_url(cast.owner_api_key, "revoke")).status_code == 403
@@ -517,7 +521,7 @@ def test_the_list_is_filtered(cast: Cast) -> None:
     client = log_in(cast.owner)
 
     def found(**query: str) -> list[ApiKey]:
-        return [row["key"] for row in client.get(keys_url(cast), query).context["rows"]]
+        return [row["key"] for row in client.get(keys_url(cast), query).context["keys"].rows]
 
     assert found(project=other.public_id) == [key]
     assert found(q="crawl") == found(q=key.last_four) == found(q=key.public_id) == [key]

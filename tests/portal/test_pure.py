@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import shlex
+import shutil
+import subprocess
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -12,6 +16,7 @@ from hypothesis import strategies as st
 
 from portal import periods, ratelimits
 from portal.fields import QuickSelect
+from portal.snippets import chat_samples
 from portal.templatetags.portal import exact_micros, micros, thousands
 from tenants import addresses
 
@@ -106,3 +111,22 @@ def test_a_quick_select_is_djangos_select() -> None:
         form = One({"quick": value, "plain": value})
         quick = str(form["quick"]).replace("quick", "plain")
         assert parse_html(quick) == parse_html(str(form["plain"]))
+
+
+@pytest.mark.parametrize("secret", ["", "sk-proj-abc"])
+def test_examples_are_well_formed_and_name_the_key_where_there_is_one(secret: str) -> None:
+    samples = {name: text for name, _, text in chat_samples("http://x/", "a-model", secret)}
+    compile(samples["python"], "sample.py", "exec")
+    command = shlex.split(samples["curl"].replace("\\\n", " "))
+    assert command[:2] == ["curl", "http://x/v1/chat/completions"]
+    assert json.loads(command[-1])["model"] == "a-model"
+    for text in samples.values():
+        assert (secret in text) if secret else "OPENAI_API_KEY" in text
+        assert "$url" not in text and "http://x/v1" in text
+
+
+@pytest.mark.skipif(not shutil.which("node"), reason="no node")
+def test_the_example_in_javascript_parses() -> None:
+    text = {name: text for name, _, text in chat_samples("http://x", "m")}["javascript"]
+    command = ["node", "--input-type=module", "--check"]
+    assert subprocess.run(command, input=text, text=True, capture_output=True).returncode == 0
