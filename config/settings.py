@@ -717,8 +717,8 @@ CHANNEL_LAYERS = {
 }
 
 
-def _admin_page(title: str, icon: str, model: str) -> dict[str, object]:
-    return {"title": title, "icon": icon, "link": reverse_lazy(f"admin:{model}_changelist")}
+def _admin_page(title: str, icon: str, model: str, page: str = "changelist") -> dict[str, object]:
+    return {"title": title, "icon": icon, "link": reverse_lazy(f"admin:{model}_{page}")}
 
 
 UNFOLD = {
@@ -744,6 +744,20 @@ UNFOLD = {
     ],
     # The portal's teal (portal/static/portal/tokens.css) as a scale.
     "COLORS": {
+        # Its greys too, so that our components and unfold's lie on one ground.
+        "base": {
+            "50": "#f7f8f9",
+            "100": "#f2f4f6",
+            "200": "#e4e7ec",
+            "300": "#cfd5dd",
+            "400": "#8f9aa9",
+            "500": "#657081",
+            "600": "#4b5563",
+            "700": "#39424f",
+            "800": "#1f262f",
+            "900": "#0c0f13",
+            "950": "#080a0d",
+        },
         "primary": {
             "50": "#effaf9",
             "100": "#d7f0ee",
@@ -782,7 +796,7 @@ UNFOLD = {
             {
                 "title": "Inference",
                 "items": [
-                    _admin_page("Replicas", "memory", "inference_replica"),
+                    _admin_page("Fleet", "memory", "inference_replica", "fleet"),
                     _admin_page("Batches", "stacks", "inference_batch"),
                     _admin_page("Files", "draft", "inference_file"),
                     _admin_page("Deployments", "rocket_launch", "inference_deployment"),

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django import forms
 from django.contrib import admin
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
+from django.urls import reverse
 from django.utils import timezone
 from redis.exceptions import RedisError
 from unfold.admin import TabularInline
 from unfold.decorators import action, display
 
-from inference import actions
+from inference import actions, replicas
 from inference.dispatch.live import get_live_views
+from inference.errors import FleetUnreachable
 from inference.models import (
     Deployment,
     Model,
@@ -22,7 +26,11 @@ from inference.models import (
     RoutingPolicy,
 )
 from tenants.models import Organization
-from tenants.staff import AuditedAdmin, ReadOnlyAdmin
+from tenants.staff import AuditedAdmin, ReadOnlyAdmin, address_of, confirm_page, staff_user
+
+# The page of live state reloads itself; heartbeats come every half second.
+REFRESH_S = 5
+FLEET = "admin:inference_replica_fleet"
 
 
 class RegistryAdmin(AuditedAdmin):
@@ -121,7 +129,8 @@ class RoutingPolicyPage(RegistryAdmin):
 
 @admin.register(Replica)
 class ReplicaPage(ReadOnlyAdmin):
-    actions_list = ("live_dispatch",)
+    actions_list = ("fleet", "live_dispatch")
+    actions_detail = ("drain", "serve", "restart")
     list_display = (
         "name",
         "deployment",
@@ -137,6 +146,70 @@ class ReplicaPage(ReadOnlyAdmin):
     list_select_related = ("deployment",)
     list_filter = ("state", "deployment")
     search_fields = ("name", "node")
+
+    def get_actions_detail(self, request: HttpRequest, object_id: Any) -> list[Any]:
+        """Only what makes sense in its state, as its row knows it."""
+        replica = self.get_object(request, str(object_id))
+        wanted = replicas.orders_in(replica.state) if replica is not None else []
+        found = super().get_actions_detail(request, object_id)
+        return [each for each in found if each.path in wanted]
+
+    @action(description="Fleet, live", url_path="fleet", permissions=["view"])
+    def fleet(self, request: HttpRequest) -> TemplateResponse:
+        """Every deployment and replica as its last heartbeat says, and the way to its orders."""
+        context = {**self.admin_site.each_context(request), "title": "Fleet"}
+        context["may_order"] = self.has_act_permission(request)
+        try:
+            live = replicas.get_live_replicas()
+        except FleetUnreachable:
+            live, context["is_unreadable"] = [], True
+        context["states"] = replicas.get_deployment_states(live)
+        context["totals"] = totals = replicas.totals_of(live)
+        context["ready_note"] = f"of {totals.replicas:,}, {totals.draining:,} draining"
+        context["places_note"] = f"of {totals.places:,} places"
+        response = TemplateResponse(request, "admin/inference/fleet.html", context)
+        response.headers["Refresh"] = str(REFRESH_S)
+        return response
+
+    def _order(
+        self, request: HttpRequest, object_id: str, verb: str, title: str, question: str
+    ) -> HttpResponse:
+        def perform(replica: Replica, _given: dict[str, Any]) -> str:
+            replicas.order_replica(
+                replica.name, verb, acting_user=staff_user(request), address=address_of(request)
+            )
+            return f"{replica.name} was asked; its state follows within a second."
+
+        return confirm_page(
+            self,
+            request,
+            object_id,
+            title=title,
+            question=question,
+            perform=perform,
+            then=reverse(FLEET),
+        )
+
+    @action(description="Drain", url_path="drain", permissions=["act"])
+    def drain(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        question = (
+            "It gets no new requests and finishes those that it has. Without another replica"
+            " of its deployment, requests for the model are refused until it serves again."
+        )
+        return self._order(request, object_id, "drain", "Drain", question)
+
+    @action(description="Serve again", url_path="serve", permissions=["act"])
+    def serve(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        question = "It gets new requests within a second."
+        return self._order(request, object_id, "serve", "Serve again", question)
+
+    @action(description="Restart", url_path="restart", permissions=["act"])
+    def restart(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        question = (
+            "It drains for up to 25 s, hands what is left to other replicas, and ends; its"
+            " supervisor starts it anew, and it serves when its weights are loaded."
+        )
+        return self._order(request, object_id, "restart", "Restart", question)
 
     @action(description="Live dispatch", url_path="dispatch", permissions=["view"])
     def live_dispatch(self, request: HttpRequest) -> TemplateResponse:

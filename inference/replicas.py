@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from time import time
 
 import redis
@@ -18,7 +19,7 @@ from redis.exceptions import RedisError
 from inference import wire
 from inference.errors import FleetUnreachable
 from inference.fleet import latest_heartbeats
-from inference.models import Deployment
+from inference.models import Deployment, Replica
 from tenants import audit
 from tenants.errors import AlreadyDone, NotFound
 from tenants.models import User
@@ -35,21 +36,30 @@ ORDERS = {
 }
 
 
+def orders_in(state: str) -> list[str]:
+    return [verb for verb, (states, _) in ORDERS.items() if state in states]
+
+
 @dataclass(frozen=True)
 class LiveReplica:
     """One replica by its newest heartbeat, ``age_s`` seconds old."""
 
     beat: wire.Heartbeat
     age_s: float
+    row: int | None = None  # the mirrored row's key; the control worker makes it within seconds
 
     @property
     def name(self) -> str:
         return self.beat.replica
 
     @property
+    def started_at(self) -> datetime:
+        return datetime.fromtimestamp(self.beat.started_at, UTC)
+
+    @property
     def orders(self) -> list[str]:
         """What may be asked of it in its state."""
-        return [verb for verb, (states, _) in ORDERS.items() if self.beat.state in states]
+        return orders_in(self.beat.state)
 
     @property
     def tone(self) -> str:
@@ -78,6 +88,34 @@ class DeploymentState:
         return "good" if self.ready >= self.deployment.min_replicas else "warn"
 
 
+@dataclass(frozen=True)
+class FleetTotals:
+    """Sums over the replicas that live; the wait is the longest of theirs."""
+
+    replicas: int
+    ready: int
+    draining: int
+    running: int
+    waiting: int
+    places: int
+    tokens_per_s: float
+    queue_wait_ms: float
+
+
+def totals_of(replicas: list[LiveReplica]) -> FleetTotals:
+    beats = [each.beat for each in replicas]
+    return FleetTotals(
+        replicas=len(beats),
+        ready=sum(beat.state == "ready" for beat in beats),
+        draining=sum(beat.state == "draining" for beat in beats),
+        running=sum(beat.running for beat in beats),
+        waiting=sum(beat.waiting for beat in beats),
+        places=sum(beat.capacity for beat in beats if beat.state == "ready"),
+        tokens_per_s=sum(beat.tokens_per_second for beat in beats),
+        queue_wait_ms=max((beat.queue_wait_ms for beat in beats), default=0.0),
+    )
+
+
 def get_live_replicas() -> list[LiveReplica]:
     """Of every deployment, by name; those that said goodbye are left out.
 
@@ -89,8 +127,9 @@ def get_live_replicas() -> list[LiveReplica]:
     except (RedisError, OSError) as error:
         raise FleetUnreachable from error
     now = time()
+    rows = dict(Replica.objects.filter(name__in=beats).values_list("name", "pk"))
     return [
-        LiveReplica(beat, max(0.0, now - at))
+        LiveReplica(beat, max(0.0, now - at), rows.get(beat.replica))
         for _, (at, beat) in sorted(beats.items())
         if beat.state != "gone"
     ]

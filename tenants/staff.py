@@ -226,11 +226,13 @@ def confirm_page(
     question: str,
     perform: Callable[[Any, dict[str, Any]], str],
     make_form: Callable[[HttpRequest, Any], forms.Form] | None = None,
+    then: str = "",
 ) -> HttpResponse:
     """Ask on GET, act on POST: an action's link alone must never change anything.
 
     ``make_form(request, object)`` asks for more; ``perform(object, what was answered)``
     returns the sentence that tells what happened, or raises a TenantError, which is told.
+    ``then`` is the address to go on to; without it the object's own page.
     """
     obj = model_admin.get_object(request, object_id)
     if obj is None:
@@ -245,11 +247,13 @@ def confirm_page(
             model_admin.message_user(request, error.message, messages.ERROR)
             return redirect(request.get_full_path())
         model_admin.message_user(request, told)
-        return redirect(_page_of(obj))
+        return redirect(then or _page_of(obj))
     record_object(request, obj)
     asked = {"title": title, "question": question, "object": obj, "form": form}
     context = {**admin.site.each_context(request), **asked, "opts": obj._meta}
-    return TemplateResponse(request, "admin/confirm_action.html", context | {"back": _page_of(obj)})
+    return TemplateResponse(
+        request, "admin/confirm_action.html", context | {"back": then or _page_of(obj)}
+    )
 
 
 def ask_reason(request: HttpRequest, _obj: Any) -> forms.Form:
