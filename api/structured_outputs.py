@@ -162,6 +162,7 @@ def check_schema(schema: Any, field: str) -> Any:
             enums += _size(node.get("enum"))
             for pattern in _patterns(node):
                 check_regex(pattern, field)
+            _check_reference(node.get("$ref"), field)
             nodes += [(child, depth + 1) for child in node.values()]
         elif isinstance(node, list):
             nodes += [(child, depth + 1) for child in node]
@@ -172,6 +173,15 @@ def check_schema(schema: Any, field: str) -> Any:
     if enums > MOST_ENUM_VALUES:
         raise InvalidRequest(f"A schema has at most {MOST_ENUM_VALUES} enum values.", param=field)
     return schema
+
+
+def _check_reference(reference: Any, field: str) -> None:
+    """Nothing is fetched for a schema, and a reference that leads elsewhere would hold to nothing."""
+    if isinstance(reference, str) and not reference.startswith("#"):
+        raise InvalidRequest(
+            f"A $ref leads to a place in the same schema (#/…), not to {reference[:60]!r}.",
+            param=field,
+        )
 
 
 def _decoded(text: str, field: str) -> Any:

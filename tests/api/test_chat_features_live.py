@@ -172,6 +172,11 @@ def test_a_schema_holds_streamed_and_for_each_choice(client: OpenAI) -> None:
             {"guided_json": {"type": "integer", "multipleOf": 3}},
             "guided_json",
         ),
+        # A reference that goes in a circle.
+        (
+            {"guided_json": {"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/a"}}}},
+            "guided_json",
+        ),
     ],
 )
 def test_a_grammar_that_cannot_be_compiled_is_refused_and_the_engine_lives(

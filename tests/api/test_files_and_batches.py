@@ -285,7 +285,6 @@ def test_encodings_sizes_and_other_ways_in_are_refused(simulated: Platform) -> N
         ):
             answer = plain.post("/v1/files", content=body, headers=headers)
             assert answer.status_code == status, (headers, answer.text)
-        assert plain.post("/v1/uploads", json={}).json()["error"]["code"] == "unsupported_endpoint"
         assert plain.put("/v1/files", content=b"").status_code == 405
         assert plain.get("/v1/files/none/content").status_code == 404
         assert plain.get("/v1/files/a%2Fb").status_code == 404

@@ -69,6 +69,9 @@ def test_each_form_is_the_engines() -> None:
         ({"guided_json": {"items": {"pattern": "(a{900}){900}"}}}, "guided_json"),
         ({"guided_json": {"patternProperties": {"(?=a)b": {}}}}, "guided_json"),
         ({"guided_json": {"const": 2**64}}, "guided_json"),
+        ({"guided_json": {"$ref": "http://169.254.169.254/latest"}}, "guided_json"),
+        ({"guided_json": {"items": {"$ref": "file:///etc/passwd"}}}, "guided_json"),
+        ({"guided_json": {"$ref": "other.json#/a"}}, "guided_json"),
         ({"guided_regex": ""}, "guided_regex"),
         ({"guided_regex": "a" * 2_049}, "guided_regex"),
         ({"guided_regex": "(a{1,200}){1,200}"}, "guided_regex"),
@@ -102,6 +105,8 @@ def test_ordinary_ones_pass() -> None:
         "a)b",
     ):
         assert check_regex(pattern, "f") == pattern
+    assert check_schema({"$ref": "#/$defs/a", "$defs": {"a": {"type": "string"}}}, "f")
+    assert check_schema({"properties": {"$ref": {"type": "string"}}}, "f")
     # A property called "pattern" holds a schema, not a regular expression.
     assert check_schema({"properties": {"pattern": {"type": "string"}}}, "f")
 
