@@ -21,7 +21,7 @@ from django.db import DatabaseError, connection
 
 from api.errors import malformed
 from api.http import JSON, Request, Response
-from inference.errors import InferenceError, NoReplica
+from inference.errors import InferenceError, InvalidRequest, NoReplica
 from tenants import audit
 from tenants.errors import AccessDenied
 from tenants.models import ApiKey, Project
@@ -33,6 +33,7 @@ T = TypeVar("T")
 # Each is one statement or a few; what waits for a thread has a bound as well.
 THREADS = 8
 MOST_WAITING = 64
+MOST_QUERY_PARAMETERS = 20
 _threads = ThreadPoolExecutor(THREADS, "resources")
 _waiting = 0
 
@@ -144,12 +145,21 @@ def page_of(found: Listed[Any], data: list[Any]) -> Page[Any]:
 
 
 def query_of(request: Request, form: type[T]) -> T:
-    """The query string as ``form`` says; raises MalformedBody naming the parameter."""
+    """The query string as ``form`` says; raises InvalidRequest naming the parameter."""
+    raw = request.scope.get("query_string", b"")
     try:
-        text = request.scope.get("query_string", b"").decode("utf-8")
-        given = dict(parse_qsl(text, keep_blank_values=True, max_num_fields=20))
+        given = dict(
+            parse_qsl(
+                raw.decode("utf-8"), keep_blank_values=True, max_num_fields=MOST_QUERY_PARAMETERS
+            )
+        )
+    except ValueError:
+        raise InvalidRequest(
+            f"A query has at most {MOST_QUERY_PARAMETERS} parameters, in UTF-8."
+        ) from None
+    try:
         return msgspec.convert(given, form, strict=False)
-    except (msgspec.ValidationError, ValueError) as error:
+    except msgspec.ValidationError as error:
         raise malformed(error) from None
 
 

@@ -168,6 +168,6 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("v1/openapi.json", document_pages.openapi, name="openapi"),
     path("docs/api/", document_pages.browse, name="api_docs"),
     path("docs/management/", document_pages.browse_management),
-    # Last: what is not above does not exist.
-    re_path(r"^v1/(?:organization|projects)(?:/.*)?$", pages.unknown),
+    # Last: what is not above does not exist, whatever characters it has, line ends too.
+    re_path(r"^v1/(?:organization|projects)(?:/(?s:.*))?\Z", pages.unknown),
 ]

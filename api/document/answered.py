@@ -41,7 +41,19 @@ def responses(address: Address, described: Described, schemas: Schemas) -> dict[
     codes = [*OF_KEYS, *described.errors, *(OF_KEPT if described.is_kept else ())]
     if address.refused:
         codes.append("unsupported_endpoint")
-    return made | _errors(_known(tuple(codes)), described.is_anthropic, schemas)
+    errors = _errors(_known(tuple(codes)), described.is_anthropic, schemas)
+    if described.may_be_anthropic:
+        _allow_others(errors, _errors(_known(tuple(codes)), True, schemas))
+    return made | errors
+
+
+def _allow_others(errors: dict[str, Any], others: dict[str, Any]) -> None:
+    """The same in other words, at some statuses of their own."""
+    for status, other in others.items():
+        content = errors.setdefault(status, other)["content"]["application/json"]
+        shape = other["content"]["application/json"]["schema"]
+        if content["schema"] is not shape:
+            content["schema"] = {"anyOf": [content["schema"], shape]}
 
 
 def _answer(described: Described, schemas: Schemas) -> dict[str, Any]:

@@ -55,7 +55,8 @@ LIMITS: dict[str, list[Limit]] = {
         Limit("time for a body to arrive", "BODY_TIMEOUT_S", _S),
         Limit("time for a request", "REQUEST_TIMEOUT_S", _S),
         Limit("requests under way in one web process", "MAX_IN_FLIGHT"),
-        *_of("api.resources", ("MOST_WAITING", "calls of files, batches, kept answers that wait")),
+        *_of("api.resources", ("MOST_WAITING", "calls of files, batches, kept answers that wait"),
+             ("MOST_QUERY_PARAMETERS", "parameters of a query")),
         *_of("api.management.operation", ("MOST_BYTES", "body, management API", _BYTES)),
     ],
     "Chat and completions": [

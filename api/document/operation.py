@@ -45,6 +45,7 @@ class Described:
     media_type: str = "application/json"  # of the body
     answer_type: str = "application/json"
     is_anthropic: bool = False
+    may_be_anthropic: bool = False  # to whoever sends anthropic-version
     is_kept: bool = False  # an Idempotency-Key is heeded
     is_run: bool = False  # an engine works for it: headers of ours, limits
     headers: tuple[str, ...] = field(default=())  # of the request, by name

@@ -192,6 +192,7 @@ INFERENCE: dict[tuple[str, str], Described] = {
         errors=OF_VALUES,
         note="With the header `anthropic-version` in Anthropic's form, by pages; the query is "
         "heeded there only.",
+        may_be_anthropic=True,
         headers=("anthropic-version",),
     ),
     ("GET", "/v1/models/{model}"): Described(
@@ -199,6 +200,7 @@ INFERENCE: dict[tuple[str, str], Described] = {
         "Show a model, by its name or an alias",
         (texts.ModelObject, texts.AnthropicModel),
         errors=("model_not_found",),
+        may_be_anthropic=True,
         headers=("anthropic-version",),
     ),
 }
