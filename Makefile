@@ -73,7 +73,7 @@ texts: $(STAMP)
 
 # Pictures of every page as each role; docs/gallery.md says where they are.
 gallery: $(STAMP)
-	$(RUN) -m pytest tests/portal/gallery.py -q -p no:xdist $(ARGS)
+	$(RUN) -m pytest tests/portal/gallery.py -q --timeout 1800 $(ARGS)
 
 bench: $(STAMP)
 	$(RUN) -m benchmarks $(ARGS)
