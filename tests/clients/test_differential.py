@@ -26,6 +26,8 @@ from workers.engines import cpu
 
 PAGE = (CHECKOUT / "docs" / "differences.md").read_text()
 READY_TIMEOUT_S = 240
+# Two more engines start beside the platform's.
+pytestmark = pytest.mark.timeout(600)
 FAMILIES = {"/v1/chat/completions": "chat"}
 # As the platform's replicas run them (``workers.engines.vllm``).
 OPTIONS = {
