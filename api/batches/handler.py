@@ -14,18 +14,11 @@ from tenants.errors import AccessDenied
 from tenants.models import ApiKey, Project
 from tenants.pages import Cursor, list_page
 
-# What a key must be allowed to call for itself, to have a batch call it.
-SCOPES = {
-    "/v1/chat/completions": "inference.chat",
-    "/v1/completions": "inference.completions",
-    "/v1/embeddings": "inference.embeddings",
-}
-
 
 async def create_batch(caller: Caller, request: Request) -> Response:
     body = body_of(await request.json_body(), CreateBatch)
     check_metadata(body.metadata)
-    scope = SCOPES.get(body.endpoint)
+    scope = actions.SCOPES.get(body.endpoint)
     if scope is not None and not caller.principal.may(scope):
         raise AccessDenied(f"This API key lacks the scope {scope}.")
     return answered(batch_object(await caller.work(_create, body)))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from api.batches.handler import SCOPES as BATCHED
 from api.batches.wire import MOST_METADATA_KEY, MOST_METADATA_VALUE, CreateBatch
 from api.chat_completions.messages import Call, Message, Part
 from api.chat_completions.tools import Tool
@@ -36,6 +35,7 @@ from api.structured_outputs import (
     StructuredOutputs,
 )
 from api.uploads.wire import CreateUpload
+from inference.batches.actions import SCOPES as BATCHED
 
 Fragment = dict[str, Any]
 NULL: Fragment = {"type": "null"}

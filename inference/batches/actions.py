@@ -11,18 +11,25 @@ from django.utils import timezone
 
 from inference.batches import BATCH_OUTPUT, BATCH_VALIDATION
 from inference.batches.locks import lock_batch
-from inference.batches.models import Batch
+from inference.batches.models import Batch, new_batch_id
 from inference.errors import InvalidRequest
 from inference.files.models import File
 from inference.files.selectors import access_file
 from tenants import audit, jobs
-from tenants.errors import NotFound, TenantError
+from tenants.errors import AlreadyDone, NotFound, TenantError
 from tenants.models import ApiKey, Project, User
 
-ENDPOINTS = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings")
+# With what a key must be allowed to call for itself, to have a batch call it.
+SCOPES = {
+    "/v1/chat/completions": "inference.chat",
+    "/v1/completions": "inference.completions",
+    "/v1/embeddings": "inference.embeddings",
+}
+ENDPOINTS = tuple(SCOPES)
 # The only window there is, as at OpenAI.
 WINDOW = "24h"
 COMPLETION_WINDOW = timedelta(hours=24)
+CANCELLABLE = (Batch.Status.VALIDATING, Batch.Status.IN_PROGRESS)
 # Of one organization; each takes rows and a file of results.
 MOST_OPEN = 100
 
@@ -48,10 +55,14 @@ def create_batch(
     endpoint: str,
     metadata: Mapping[str, str] | None = None,
     output_expires_after_s: int | None = None,
+    public_id: str | None = None,
     acting_user: User | None,
     address: str | None = None,
 ) -> Batch:
-    """The batch, to be validated by a job. Its lines run in the name of ``api_key``."""
+    """The batch, to be validated by a job. Its lines run in the name of ``api_key``.
+
+    With a ``public_id`` minted beforehand the second call raises AlreadyDone and makes nothing.
+    """
     if endpoint not in ENDPOINTS:
         raise InvalidRequest(
             f"Batches run {', '.join(ENDPOINTS)}; not {endpoint[:60]!r}.", param="endpoint"
@@ -68,16 +79,22 @@ def create_batch(
     open_now = Batch.objects.filter(organization=project.organization, ended_at=None).count()
     if open_now >= MOST_OPEN:
         raise TooManyBatches(f"Your organization has {MOST_OPEN} batches under way; wait for one.")
-    batch = Batch.objects.create(
-        organization=project.organization,
-        project=project,
-        api_key=api_key,
-        input_file=file.public_id,
-        endpoint=endpoint,
-        metadata=dict(metadata) if metadata is not None else None,
-        output_expires_after_s=output_expires_after_s,
-        expires_at=timezone.now() + COMPLETION_WINDOW,
+    # The race of two equal submissions is the unique constraint's.
+    batch, is_new = Batch.objects.get_or_create(
+        public_id=public_id or new_batch_id(),
+        defaults={
+            "organization": project.organization,
+            "project": project,
+            "api_key": api_key,
+            "input_file": file.public_id,
+            "endpoint": endpoint,
+            "metadata": dict(metadata) if metadata is not None else None,
+            "output_expires_after_s": output_expires_after_s,
+            "expires_at": timezone.now() + COMPLETION_WINDOW,
+        },
     )
+    if not is_new:
+        raise AlreadyDone("This batch was made before.")
     jobs.enqueue(
         BATCH_VALIDATION,
         batch.public_id,
@@ -101,7 +118,7 @@ def cancel_batch(batch: Batch, *, acting_user: User | None, address: str | None 
     lock_batch(batch)
     if batch.status == Batch.Status.CANCELLING:
         return batch
-    if batch.status not in (Batch.Status.VALIDATING, Batch.Status.IN_PROGRESS):
+    if batch.status not in CANCELLABLE:
         raise BatchEnded(f"Cannot cancel a batch with status '{batch.status}'.")
     before = {"status": batch.status}
     Batch.objects.filter(pk=batch.pk).update(
