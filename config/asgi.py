@@ -19,6 +19,8 @@ from api.gateway import Gateway, start_gateway
 from api.http import Receive, Scope, Send
 from api.management.edge import bounded
 from api.stream.consumer import stream_socket
+from portal.edge import bounded_pages
+from portal.live_urls import sockets
 
 
 async def application(scope: Scope, receive: Receive, send: Send) -> None:
@@ -28,7 +30,7 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
         elif is_management_path(scope["path"]):
             await bounded(django_application, scope, receive, send)
         else:
-            await django_application(scope, receive, send)  # type: ignore[arg-type]
+            await bounded_pages(django_application, scope, receive, send)
     elif scope["type"] == "websocket":
         await _websocket(scope, receive, send)
     elif scope["type"] == "lifespan":
@@ -36,11 +38,10 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 async def _websocket(scope: Scope, receive: Receive, send: Send) -> None:
-    if scope["path"] != "/v1/stream":
-        await receive()
-        await send({"type": "websocket.close", "code": 4404})
-        return
-    await stream_socket(scope, receive, send)
+    if scope["path"] == "/v1/stream":
+        await stream_socket(scope, receive, send)
+    else:
+        await sockets(scope, receive, send)  # type: ignore[arg-type]
 
 
 async def _lifespan(receive: Receive, send: Send) -> None:

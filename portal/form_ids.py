@@ -35,5 +35,10 @@ def read_webhook_form_id(text: str, user: User, organization: Organization) -> s
     return "webhook_" + read_key_form_id(text, user, organization).removeprefix("key_")
 
 
+def read_batch_form_id(text: str, user: User, organization: Organization) -> str:
+    """And for a batch's."""
+    return "batch_" + read_key_form_id(text, user, organization).removeprefix("key_")
+
+
 def _salt(user: User, organization: Organization) -> str:
     return f"portal.key-form.{user.pk}.{organization.public_id}"

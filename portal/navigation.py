@@ -58,7 +58,18 @@ GROUPS = (
     Group(
         _("Build"),
         (
+            Place(
+                "playground",
+                _("Playground"),
+                "square-terminal",
+                "playground",
+                "key.create",
+                True,
+                _("chat completion embeddings compare models try"),
+            ),
             Place("keys", _("API keys"), "key-round", "keys", "key.read", True, _("secret token")),
+            Place("batches", _("Batches"), "layers", "batches", "key.read", True,
+                  _("files requests upload jsonl")),
             Place("projects", _("Projects"), "folder", "projects", "project.read", True),
         ),
     ),
@@ -80,6 +91,9 @@ GROUPS = (
 ELSEWHERE = (
     Place("", _("Create an API key"), "plus", "key_create", "key.create", True),
     Place("", _("Create a project"), "plus", "project_create", "project.create"),
+    Place("", _("Files"), "files", "files", "key.read", True, _("upload download jsonl results")),
+    Place("", _("Upload a file"), "upload", "file_upload", "key.create", True),
+    Place("", _("Create a batch"), "plus", "batch_create", "key.create", True),
     Place("", _("Invite somebody"), "user-plus", "invite", "member.manage"),
     Place("", _("Groups"), "users", "groups", "member.read"),
     Place("", _("Roles"), "shield", "roles", "member.read", words=_("permissions")),

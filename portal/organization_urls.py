@@ -8,18 +8,24 @@ from portal.ratelimits import limited
 from portal.views import (
     admin_keys,
     audit,
+    batches,
     caching,
+    files,
     find,
+    first_call,
     groups,
     home,
     invitations,
     key_changes,
     keys,
+    limits,
     members,
     organization,
+    playground,
     playground_tickets,
     project_people,
     projects,
+    requests,
     roles,
     usage,
     webhooks,
@@ -29,6 +35,7 @@ of_keys = [
     path("keys/", keys.list_keys, name="keys"),
     path("keys/new/", limited("key-create", keys.create_key), name="key_create"),
     path("keys/<str:key_id>/", keys.show_key, name="key"),
+    path("keys/<str:key_id>/first-call/", first_call.show_first_call, name="first_call"),
     path("keys/<str:key_id>/edit/", key_changes.edit_key, name="key_edit"),
     path(
         "keys/<str:key_id>/rotate/",
@@ -42,7 +49,34 @@ of_keys = [
 
 # The token path's own, for pages that call models.
 of_playground = [
+    path("playground/", playground.show_playground, name="playground"),
     path("playground/tickets/", playground_tickets.issue_ticket, name="playground_tickets"),
+    path("playground/<slug:mode>/", playground.show_playground, name="playground_mode"),
+]
+
+_FILE = "files/<str:file_id>/"
+_BATCH = "batches/<str:batch_id>/"
+of_files = [
+    path("files/", files.list_files, name="files"),
+    path("files/upload/", limited("file-upload", files.upload_file), name="file_upload"),
+    path(_FILE, files.show_file, name="file"),
+    path(f"{_FILE}content/", files.download_file, name="file_content"),
+    path(f"{_FILE}delete/", files.delete_file, name="file_delete"),
+    path("batches/", batches.list_batches, name="batches"),
+    path("batches/new/", limited("object-create", batches.create_batch), name="batch_create"),
+    path(_BATCH, batches.show_batch, name="batch"),
+    path(f"{_BATCH}progress/", batches.show_progress, name="batch_progress"),
+    path(f"{_BATCH}cancel/", batches.cancel_batch, name="batch_cancel"),
+]
+
+# A request's address ends in its id, so what is no id stands before it.
+of_usage = [
+    path("usage/", usage.usage, name="usage"),
+    path("usage/limits/", limits.limits, name="limits"),
+    path("usage/requests/", requests.list_requests, name="requests"),
+    path("usage/requests/export.csv", requests.export_csv, name="requests_csv"),
+    path("usage/requests/<str:request_id>/", requests.show_request, name="request"),
+    path("live/", requests.live_panel, name="live"),
 ]
 
 of_projects = [
@@ -175,7 +209,8 @@ urlpatterns = [
     path("", home.overview, name="overview"),
     path("find/", limited("find", find.find, counts_reading=True), name="find"),
     *of_keys,
-    path("usage/", usage.usage, name="usage"),
+    *of_usage,
+    *of_files,
     *of_projects,
     *of_playground,
     *of_members,

@@ -131,6 +131,9 @@ LIMITS: dict[str, tuple[Limit, ...]] = {
         ),
     ),
     "object-create": (Limit("user", "120/1h", "Projects, groups, roles: more by hand is a loop."),),
+    "file-upload": (
+        Limit("user", "60/1h", "Each may be 200 MB; who sends more files has the API."),
+    ),
     "webhook-change": (
         Limit("user", "120/1h", "Each may have us resolve a name of the user's choice."),
     ),
