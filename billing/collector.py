@@ -25,6 +25,7 @@ from redis.retry import Retry
 
 from billing import metrics
 from billing.actions import Rejection, record_usage, reject_reports
+from billing.live import Watchers
 from billing.usage import FIELD, STREAM, UsageReport, decode_report
 
 logger = logging.getLogger(__name__)
@@ -73,17 +74,20 @@ def collect_usage(
     _check_database()
     deadline = time.monotonic() + max_s
     reports = recorded = undecodable = 0
+    watchers = Watchers(redis)
     for entries in _batches(redis, claim_after_ms):
         good, broken = _decode(entries)
         if broken:
             reject_reports(broken)
         recorded += record_usage(good)
         _forget(redis, entries)
+        watchers.tell(report.organization for report in good)
         reports += len(entries)
         undecodable += len(broken)
         is_enough = reports + BATCH > max_reports or time.monotonic() >= deadline
         if is_enough or (stopping is not None and stopping.is_set()):
             break
+    watchers.tell_rest()
     return Collected(reports, recorded, undecodable, _measure(redis))
 
 

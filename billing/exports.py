@@ -55,12 +55,12 @@ def write_usage_export(job: HeldJob, report: Report) -> dict[str, Any]:
     organization = organization_of(job)
     start, end = (datetime.fromisoformat(job.payload[name]) for name in ("start", "end"))
     events = recent_requests(organization, start, end).order_by("-started_at", "-pk")
-    to_lines = _csv_lines if job.payload["format"] == "csv" else _json_lines
-    return write_export(job, to_lines(_pages(events)), events.count(), report)
+    to_lines = csv_lines if job.payload["format"] == "csv" else _json_lines
+    return write_export(job, to_lines(in_pages(events)), events.count(), report)
 
 
-def _pages(events: QuerySet[UsageEvent]) -> Iterator[UsageEvent]:
-    """Page by page along the index: bounded memory, and no cursor held while it is written."""
+def in_pages(events: QuerySet[UsageEvent]) -> Iterator[UsageEvent]:
+    """Newest first, page by page along the index: bounded memory, and no cursor held while it is written."""
     page = list(events[:EVENTS_A_PAGE])
     while page:
         yield from page
@@ -82,7 +82,8 @@ def _json_lines(events: Iterable[UsageEvent]) -> Iterator[str]:
     return (audit.canonical(_row(event)) + "\n" for event in events)
 
 
-def _csv_lines(events: Iterable[UsageEvent]) -> Iterator[str]:
+def csv_lines(events: Iterable[UsageEvent]) -> Iterator[str]:
+    """A line for each request below one of names; spreadsheets take no field for a formula."""
     yield ",".join(COLUMNS) + "\r\n"
     for event in events:
         text = io.StringIO()

@@ -155,8 +155,12 @@ class UsageEvent(models.Model):
                     "completion_tokens",
                     "cached_tokens",
                     "cost_micros",
+                    "status",
+                    "time_to_first_token_ms",
+                    "project",
+                    "api_key",
                 ],
-                name="billing_usage_by_org",
+                name="billing_usage_of_org",
             ),
             models.Index(fields=["api_key", "-started_at"], name="billing_usage_by_key"),
         ]

@@ -20,6 +20,9 @@ from django.db.models.functions import TruncDate
 from billing.models import LedgerEntry, UsageEvent
 from tenants.models import ApiKey, Organization, Project
 
+# Whoever has not called by then starts again with another key.
+FIRST_REQUEST_WITHIN = timedelta(days=7)
+
 
 @dataclass(frozen=True)
 class UsageSummary:
@@ -105,10 +108,33 @@ def recent_requests(
         events = events.filter(started_at__gte=start)
     if end is not None:
         events = events.filter(started_at__lt=end)
+    return with_names(events)
+
+
+def with_names(events: QuerySet[UsageEvent]) -> QuerySet[UsageEvent]:
+    """The same requests with project, key and price loaded."""
     # Not joined: the planner cannot know how many of a project's events are one period's,
     # and would sort them all with what is joined to find the newest fifty.
     keys = ApiKey.objects.defer("secret_hmac", "previous_secret_hmac")
     return events.prefetch_related("project", Prefetch("api_key", keys), "price")
+
+
+def get_request(organization: Organization, request_id: str) -> UsageEvent | None:
+    """One request of an organization, with what names it loaded; None if there is none."""
+    keys = ApiKey.objects.select_related("created_by", "service_account")
+    keys = keys.defer("secret_hmac", "previous_secret_hmac")
+    events = UsageEvent.objects.filter(organization=organization, request_id=request_id)
+    return events.prefetch_related("project", Prefetch("api_key", keys), "price").first()
+
+
+def get_first_request(key: ApiKey) -> UsageEvent | None:
+    """The first request that a key made in the week after it was made; None while there is none.
+
+    The bound keeps the answer quick for a key that nobody used: it is found by its organization.
+    """
+    end = key.created_at + FIRST_REQUEST_WITHIN
+    events = recent_requests(key.organization, key.created_at, end).filter(api_key=key)
+    return events.order_by("started_at", "pk").first()
 
 
 def ledger_balance(organization: Organization) -> int:

@@ -17,7 +17,7 @@ from django.db import connection
 from django.utils import timezone
 
 from tenants import scope
-from tenants.models import ApiKey, Organization
+from tenants.models import ApiKey, LimitFields, Organization
 from tenants.principal import NO_LIMITS, Limits, Principal
 
 Row = dict[str, Any]
@@ -181,10 +181,19 @@ def _organization_limits(organization: Row, plan: Row) -> Limits:
     return replace(limits, monthly_budget_micros=lowest)
 
 
+def limits_of_organization(organization: Organization) -> Limits:
+    """By the rules that admission goes by; needs its ``plan``."""
+    return _organization_limits(vars(organization), vars(organization.plan))
+
+
 def monthly_budget_of(organization: Organization) -> int | None:
-    """Micro-dollars, by the rules that admission goes by; needs its ``plan``."""
-    limits = _organization_limits(vars(organization), vars(organization.plan))
-    return limits.monthly_budget_micros
+    """Micro-dollars, of the same."""
+    return limits_of_organization(organization).monthly_budget_micros
+
+
+def limits_of(row: LimitFields) -> Limits:
+    """What a row sets by itself."""
+    return _limits(vars(row))
 
 
 def _limits(row: Row) -> Limits:

@@ -63,6 +63,20 @@ def get_api_keys(
     return keys
 
 
+def get_keys_to_choose(organization: Organization, chosen: str, most: int) -> list[ApiKey]:
+    """The keys that infer and were made last, and the ``chosen`` one (a public id), however old."""
+    keys = (
+        ApiKey.objects.filter(organization=organization)
+        .exclude(kind=ApiKey.Kind.ADMIN)
+        .only("public_id", "name", "last_four", "organization_id")
+        .order_by("-created_at", "-pk")
+    )
+    found = list(keys[:most])
+    if chosen and "\0" not in chosen and all(key.public_id != chosen for key in found):
+        found += keys.filter(public_id=chosen)
+    return found
+
+
 def get_admin_keys(organization: Organization) -> QuerySet[ApiKey]:
     return _with_owners(ApiKey.objects.filter(organization=organization, kind=ApiKey.Kind.ADMIN))
 
@@ -93,6 +107,12 @@ def has_api_keys(organization: Organization) -> bool:
     """Whether there was ever a key that infers."""
     keys = ApiKey.objects.filter(organization=organization)
     return keys.exclude(kind=ApiKey.Kind.ADMIN).exists()
+
+
+def is_first_key(key: ApiKey) -> bool:
+    """Whether no key that infers was made before it in its organization."""
+    keys = ApiKey.objects.filter(organization=key.organization, pk__lt=key.pk)
+    return not keys.exclude(kind=ApiKey.Kind.ADMIN).exists()
 
 
 def count_keys_made_by(organization: Organization, user: User) -> int:
