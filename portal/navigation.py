@@ -67,6 +67,8 @@ GROUPS = (
                 True,
                 _("chat completion embeddings compare models try"),
             ),
+            Place("models", _("Models"), "box", "models",
+                  words=_("catalogue prices context capabilities latency status")),
             Place("keys", _("API keys"), "key-round", "keys", "key.read", True, _("secret token")),
             Place("batches", _("Batches"), "layers", "batches", "key.read", True,
                   _("files requests upload jsonl")),

@@ -20,6 +20,7 @@ from portal.views import (
     keys,
     limits,
     members,
+    models,
     organization,
     playground,
     playground_tickets,
@@ -52,6 +53,12 @@ of_playground = [
     path("playground/", playground.show_playground, name="playground"),
     path("playground/tickets/", playground_tickets.issue_ticket, name="playground_tickets"),
     path("playground/<slug:mode>/", playground.show_playground, name="playground_mode"),
+]
+
+of_models = [
+    path("models/", models.list_models, name="models"),
+    # A model's name may have slashes.
+    path("models/<path:model_name>/", models.show_model, name="model"),
 ]
 
 _FILE = "files/<str:file_id>/"
@@ -210,6 +217,7 @@ urlpatterns = [
     path("find/", limited("find", find.find, counts_reading=True), name="find"),
     *of_keys,
     *of_usage,
+    *of_models,
     *of_files,
     *of_projects,
     *of_playground,

@@ -209,9 +209,9 @@ def test_progress_is_asked_for_until_the_end(cast: Cast) -> None:
     client = log_in(cast.owner)
     page, progress = (url(cast, f"batches/{batch.public_id}/{end}") for end in ("", "progress/"))
     html = client.get(page).content.decode()
-    assert f'data-refresh="{progress}"' in html
+    assert f'data-follow="{progress}"' in html
     assert "0 of 3" in html
-    assert 'data-refresh="' in client.get(url(cast, "batches/")).content.decode()
+    assert 'data-follow="' in client.get(url(cast, "batches/")).content.decode()
     run(batch)
     running = client.get(progress).content.decode()
     assert "<html" not in running
@@ -221,14 +221,14 @@ def test_progress_is_asked_for_until_the_end(cast: Cast) -> None:
     run_due_jobs()
     batch.refresh_from_db()
     ended = client.get(progress).content.decode()
-    assert "data-refresh" not in ended
+    assert "data-follow" not in ended
     assert "Completed" in ended
     # Of the file now, as of the rows before.
     assert "context_length_exceeded" in ended
     for file, end in ((batch.output_file, b'{"custom_id"'), (batch.error_file, b'{"custom_id"')):
         assert f"files/{file}/content/" in ended
         assert content_of(client.get(url(cast, f"files/{file}/content/"))).startswith(end)
-    assert "data-refresh" not in client.get(url(cast, "batches/")).content.decode()
+    assert "data-follow" not in client.get(url(cast, "batches/")).content.decode()
 
 
 def test_a_batch_that_never_ran_says_why_by_line(cast: Cast) -> None:

@@ -1,5 +1,5 @@
-// What changes while somebody looks: an element with data-refresh asks its address again and takes
-// its own newer self (by id) from the answer, until that has no data-refresh any more.
+// What changes while somebody looks: an element with data-follow asks its address again and takes
+// its own newer self (by id) from the answer, until that has no data-follow any more.
 (() => {
   "use strict";
   const EVERY_MS = 2000;
@@ -21,11 +21,11 @@
 
   const ask = async (id, waited) => {
     const element = document.getElementById(id);
-    if (!element || element.dataset.refresh === undefined) return;
-    let wait = EVERY_MS;
+    if (!element || element.dataset.follow === undefined) return;
+    let wait = Number(element.dataset.followEvery) || EVERY_MS;
     if (!document.hidden && !isInUse(element)) {
       try {
-        const response = await fetch(element.dataset.refresh, { headers: { "X-Requested-With": "refresh" }, signal: AbortSignal.timeout(10000) });
+        const response = await fetch(element.dataset.follow, { headers: { "X-Requested-With": "follow" }, signal: AbortSignal.timeout(10000) });
         if (!response.ok || response.redirected) throw new Error(String(response.status));
         const page = new DOMParser().parseFromString(await response.text(), "text/html");
         const newer = page.getElementById(id);
@@ -33,11 +33,11 @@
         if (!isInUse(element)) element.replaceWith(document.adoptNode(newer));
       } catch {
         wait = Math.min(LONGEST_MS, waited * 2);
-        note(element, element.dataset.refreshStale);
+        note(element, element.dataset.followStale);
       }
     }
     setTimeout(() => ask(id, wait), wait);
   };
 
-  for (const element of document.querySelectorAll("[data-refresh]")) setTimeout(() => ask(element.id, EVERY_MS), EVERY_MS);
+  for (const element of document.querySelectorAll("[data-follow]")) setTimeout(() => ask(element.id, EVERY_MS), EVERY_MS);
 })();
