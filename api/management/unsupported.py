@@ -68,7 +68,7 @@ _RETENTION = "for how long answers are kept is set in the portal."
 _STORAGE = "nothing is kept in storage or under keys of your own."
 _IDENTITIES = "programs log in with API keys only."
 _TOOLS = "there are no hosted tools."
-_TIERS = "there is one service tier."
+_TIERS = "which service tiers may be asked for is set by the plan, not for a project."
 _REASONS = {
     "certificates": _CERTIFICATES,
     "certificates/activate": _CERTIFICATES,
