@@ -128,7 +128,6 @@ WORDS = {
     "notSchema": _("Write a JSON Schema: an object such as {\"type\": \"object\"}."),
     "outOfRange": _("Between {least} and {most}."),
     "noTools": _("{model} does not call tools."),
-    "context": _("{n} tokens of context"),
     "emptyText": _("Write something or remove this text."),
     "text": _("Text {n}"),
     "remove": _("Remove text {n}"),

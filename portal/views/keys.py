@@ -10,7 +10,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import redirect
 from django.utils import timezone
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext, gettext_lazy
 from django.views.decorators.debug import sensitive_variables
 from django.views.decorators.http import require_http_methods, require_safe
 
@@ -181,8 +181,10 @@ def _create(request: HttpRequest, membership: Membership, form: KeyForm) -> Http
 def sent_twice(request: HttpRequest, back: str, organization_id: str) -> HttpResponse:
     messages.warning(
         request,
-        "This form was sent twice. Its key exists, and its secret was shown with the first "
-        "answer. If you did not copy it, revoke that key and create another.",
+        gettext(
+            "This form was sent twice. Its key exists, and its secret was shown with the first "
+            "answer. If you did not copy it, revoke that key and create another."
+        ),
     )
     return redirect(back, organization_id)
 
@@ -197,11 +199,14 @@ def show_secret(
     is_rotated: bool = False,
     status: int = 200,
 ) -> HttpResponse:
+    now = timezone.now()
     context = {
         "key": key,
+        "status": status_of(key, now),
         "secret": secret,
         "is_rotated": is_rotated,
-        "now": timezone.now(),
+        "is_first_key": key.kind != ApiKey.Kind.ADMIN and selectors.is_first_key(key),
+        "now": now,
         "model": inference.get_example_chat_model(),
     }
     return render_page(
