@@ -1,4 +1,4 @@
-"""``python -m benchmarks [engine|continuity|gateway|memory|admission|routing|batch|overload|fairness|linearity|semcache|sockets|tenancy|profile|all|render]``; see docs/performance.md."""
+"""``python -m benchmarks [engine|continuity|gateway|memory|admission|routing|parsing|batch|overload|fairness|linearity|semcache|sockets|tenancy|profile|all|render]``; see docs/performance.md."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from benchmarks import (
     linearity,
     memory,
     overload,
+    parsing,
     report,
     routing,
     semcache,
@@ -40,6 +41,7 @@ MEASURES: dict[str, Callable[[Sizes], Mapping[str, object]]] = {
     "memory": memory.measure,
     "admission": admission.measure,
     "routing": routing.measure,
+    "parsing": parsing.measure,
     "batch": batches.measure,
     "overload": overload.measure,
     "fairness": fairness.measure,
@@ -49,7 +51,7 @@ MEASURES: dict[str, Callable[[Sizes], Mapping[str, object]]] = {
     "tenancy": tenancy.measure,
     "profile": hotspots.measure,
 }
-ALL = ("engine", "gateway", "memory", "admission", "routing", "tenancy")
+ALL = ("engine", "gateway", "memory", "admission", "routing", "parsing", "tenancy")
 
 
 # What runs vLLM itself.

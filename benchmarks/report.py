@@ -290,6 +290,19 @@ def _routing(result: Result) -> str:
     )
 
 
+def _parsing(result: Result) -> str:
+    names = {
+        "read": f"an ordinary chat request read and checked ({result['body_bytes']} bytes)",
+        "answer": "a whole answer written",
+        "chunk": "a streamed chunk written",
+    }
+    rows = [[text, _number(result["us"][name], 1)] for name, text in names.items()]
+    return (
+        f"{make_table(('what', 'µs'), rows)}\n\nMedians of {result['rounds']} rounds of "
+        f"{result['times']:,}, in CPU time."
+    )
+
+
 def _batch(result: Result) -> str:
     lines, tokens = result["lines"], result["lines"] * result["output_tokens"]
     rows = [
@@ -456,6 +469,7 @@ TABLES: dict[str, Callable[[Result], str]] = {
     "memory": _memory,
     "admission": _admission,
     "routing": _routing,
+    "parsing": _parsing,
     "batch": _batch,
     "overload": _overload,
     "fairness": _fairness,

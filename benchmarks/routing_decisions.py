@@ -6,6 +6,7 @@ import gc
 import random
 import time
 from statistics import median
+from typing import Any
 
 from benchmarks.server import say
 from benchmarks.sizes import Sizes
@@ -41,7 +42,7 @@ def decide(sizes: Sizes) -> dict[str, object]:
 
 
 def _round(fleet: Fleet, tokens: int, sizes: Sizes) -> float:
-    placement, served = Placement(fleet), _served()
+    placement, served = Placement(fleet), served_of(None)
     system = [random.randrange(VOCABULARY) for _ in range(tokens // 2)]
     sequences = [
         Sequence(_job(served, system, tokens, number)) for number in range(sizes.routing_decisions)
@@ -92,7 +93,8 @@ def _fleet(count: int) -> Fleet:
     return fleet
 
 
-def _served() -> Served:
+def served_of(renderer: Any) -> Served:
+    """A deployment as the registry knows one."""
     return Served(
         deployment=1,
         name="benchmark",
@@ -103,5 +105,5 @@ def _served() -> Served:
         traffic_weight=100,
         max_context_tokens=4096,
         embedding_dimensions=None,
-        renderer=None,  # type: ignore[arg-type]
+        renderer=renderer,
     )

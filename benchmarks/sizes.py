@@ -38,6 +38,9 @@ class Sizes:
     # routing
     routing_rounds: int = 7
     routing_decisions: int = 2_000
+    # parsing
+    parsing_rounds: int = 11
+    parsing_times: int = 20_000
     # batch
     batch_lines: int = 10_000
     batch_rounds: int = 1
@@ -87,6 +90,8 @@ QUICK = replace(
     admission_rounds=3,
     routing_rounds=3,
     routing_decisions=1_000,
+    parsing_rounds=5,
+    parsing_times=5_000,
     batch_lines=2_000,
     overload_replicas=4,
     overload_ramp_s=20.0,
