@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.utils import timezone
@@ -11,13 +10,13 @@ from django.views.decorators.http import require_safe
 
 from portal.audit_forms import AuditFilter
 from portal.audit_words import describe
+from portal.cursors import neighbours, page_of
 from portal.pages import organization_page, render_page
 from portal.streams import stream_lines
 from portal.views.keys import query_of
 from tenants import audit_events, audit_rows, selectors
-from tenants.errors import InvalidInput
 from tenants.models import AuditEvent, Membership
-from tenants.pages import Cursor, Listed, list_page
+from tenants.pages import Listed
 
 PAGE_SIZE = 50
 OFFERED_ACTORS = 200
@@ -39,7 +38,7 @@ def audit_log(request: HttpRequest, membership: Membership) -> HttpResponse:
         "is_filtered": bool(form.chosen),
         "query": query_of(form.chosen),
         "actors": selectors.get_members(organization)[:OFFERED_ACTORS],
-        **_neighbours(request, listed),
+        **neighbours(request, listed),
     }
     status = 200 if is_asked_well else 400
     return render_page(
@@ -52,30 +51,14 @@ def _form(request: HttpRequest, membership: Membership) -> AuditFilter:
 
 
 def _page(request: HttpRequest, membership: Membership, form: AuditFilter) -> Listed[AuditEvent]:
-    """The newest events where the cursor is of no event here."""
-    events = audit_events.get_audit_events(membership.organization, form.filters)
-    every = audit_events.get_audit_events(membership.organization)
-    places: dict[str, Any] = {
-        name: request.GET.get(name, "")[:60].replace("\0", "") or None
-        for name in ("after", "before")
-    }
-    try:
-        cursor = Cursor(PAGE_SIZE, is_descending=True, **places)
-        return list_page(events, cursor, among=every, key=("at", "pk"))
-    except InvalidInput:
-        return list_page(events, Cursor(PAGE_SIZE, is_descending=True), key=("at", "pk"))
-
-
-def _neighbours(request: HttpRequest, listed: Listed[AuditEvent]) -> dict[str, str]:
-    """Identifiers from which the older and the newer page begin, empty where there is none."""
-    is_backwards = bool(request.GET.get("before")) and not request.GET.get("after")
-    has_newer = listed.has_more if is_backwards else bool(request.GET.get("after"))
-    has_older = True if is_backwards else listed.has_more
-    rows = listed.rows
-    return {
-        "newer": listed.id_of(rows[0]) if rows and has_newer else "",
-        "older": listed.id_of(rows[-1]) if rows and has_older else "",
-    }
+    organization = membership.organization
+    return page_of(
+        request,
+        audit_events.get_audit_events(organization, form.filters),
+        among=audit_events.get_audit_events(organization),
+        size=PAGE_SIZE,
+        key=("at", "pk"),
+    )
 
 
 @require_safe

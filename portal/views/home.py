@@ -17,12 +17,17 @@ from django.views.decorators.http import (
     require_safe,
 )
 
-from billing import selectors as billing
+from billing import analysis, limit_use
+from billing.analysis import Asked
 from inference import selectors as inference
+from portal import usage_charts as charts
 from portal.context import THEMES
 from portal.form_ids import new_key_form_id
 from portal.forms import OrganizationForm
 from portal.key_forms import KeyForm
+from portal.key_status import status_of
+from portal.limit_words import meters_of
+from portal.live import panel_of
 from portal.pages import (
     LAST_ORGANIZATION,
     address_of,
@@ -31,10 +36,12 @@ from portal.pages import (
     user_of,
 )
 from portal.periods import month_to_date
+from portal.reach import reach_of
 from tenants import access, actions, selectors
-from tenants.models import Membership
+from tenants.models import Membership, Organization
 
 A_YEAR_S = 365 * 24 * 3600
+RECENT_KEYS = 5
 
 
 @require_safe
@@ -52,17 +59,18 @@ def home(request: HttpRequest) -> HttpResponse:
 @require_safe
 @organization_page("usage.read")
 def overview(request: HttpRequest, membership: Membership) -> HttpResponse:
-    """The first steps until there is a key, afterwards this month's figures and the limits."""
+    """The first steps until there is a key, afterwards what happens: figures, requests, limits."""
     organization = membership.organization
+    report = limit_use.get_limit_report(organization, with_parts=False)
     context: dict[str, Any] = {
         "model": inference.get_example_chat_model(),
         "has_keys": selectors.has_api_keys(organization),
+        "report": report,
+        "whole": meters_of(report.organization),
     }
     if context["has_keys"]:
-        month = month_to_date(timezone.now())
-        summary = billing.usage_summary(organization, month.start, month.end)
-        context["summary"] = summary
-        context["month_tokens"] = summary.prompt_tokens + summary.completion_tokens
+        context |= _this_month(organization)
+        context |= {"live": panel_of(organization), "keys": _recent_keys(membership)}
     else:
         context["form"] = KeyForm(
             models=[],
@@ -73,6 +81,30 @@ def overview(request: HttpRequest, membership: Membership) -> HttpResponse:
             },
         )
     return render_page(request, membership, "portal/overview.html", context, tab="overview")
+
+
+def _this_month(organization: Organization) -> dict[str, Any]:
+    """The month so far beside the last one by now, and its requests day by day."""
+    period = month_to_date(timezone.now())
+    before = period.before()
+    asked = Asked(organization, period.start, period.end)
+    now = analysis.analyse(asked, "day", "model")
+    earlier = analysis.analyse(asked.moved(before.start, before.end), "day")
+    wait = analysis.first_token_waits(asked)[None]
+    return {
+        "tiles": charts.tiles_of(now, earlier.total, wait, period),
+        "chart": charts.draw_slices(now, charts.METRICS["requests"], "model", "day", {}),
+    }
+
+
+def _recent_keys(membership: Membership) -> list[dict[str, Any]]:
+    """Of those that this member may see, the last made."""
+    reach = reach_of(membership, "key.read")
+    if not reach:
+        return []
+    now = timezone.now()
+    keys = selectors.get_api_keys(membership.organization, projects=reach.only)
+    return [{"key": key, "status": status_of(key, now)} for key in keys[:RECENT_KEYS]]
 
 
 @require_http_methods(["GET", "HEAD", "POST"])

@@ -64,7 +64,7 @@ def test_periods() -> None:
     now = datetime(2026, 3, 2, 10, 30, tzinfo=UTC)
     assert periods.read_period("7d", now).start == now - timedelta(days=7)
     assert periods.read_period("month", now).start == datetime(2026, 3, 1, tzinfo=UTC)
-    assert periods.read_period("bogus", now).name == "30d"
+    assert periods.read_period("bogus", now).name == periods.DEFAULT
 
 
 @pytest.mark.parametrize(
