@@ -13,8 +13,8 @@ from typing import Any
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
-from inference.models import Model
-from inference.selectors import Offer
+from inference import catalogue
+from inference.catalogue import Listed
 
 MOST_STOPS = 16
 # Of texts that are compared: a matrix of more is not read at a glance.
@@ -53,7 +53,7 @@ PARAMETERS = (
 class Mode:
     name: str
     label: str | Promise
-    kind: str  # of the models that serve it
+    capability: str  # of the models that serve it
     endpoint: str
     template: str
 
@@ -61,16 +61,16 @@ class Mode:
 MODES = {
     mode.name: mode
     for mode in (
-        Mode("chat", _("Chat"), Model.Kind.CHAT, "/v1/chat/completions", "talk"),
-        Mode("completion", _("Completion"), Model.Kind.CHAT, "/v1/completions", "talk"),
-        Mode("embeddings", _("Embeddings"), Model.Kind.EMBEDDING, "/v1/embeddings", "embeddings"),
+        Mode("chat", _("Chat"), catalogue.CHAT, "/v1/chat/completions", "talk"),
+        Mode("completion", _("Completion"), catalogue.COMPLETIONS, "/v1/completions", "talk"),
+        Mode("embeddings", _("Embeddings"), catalogue.EMBEDDINGS, "/v1/embeddings", "embeddings"),
     )
 }
 
 
-def parameters_of(offers: Sequence[Offer]) -> list[Parameter]:
+def parameters_of(models: Sequence[Listed]) -> list[Parameter]:
     """With as many tokens as the longest context has; the script narrows it to the chosen model."""
-    longest = max(offer.max_context_tokens for offer in offers)
+    longest = max(model.max_context_tokens for model in models)
     tokens = Parameter(
         MAX_TOKENS, _("Maximum tokens"), 1, longest, 1, min(longest, 1_024),
         _("Of the answer; with the prompt it has to fit the context."),
@@ -78,13 +78,12 @@ def parameters_of(offers: Sequence[Offer]) -> list[Parameter]:
     return [tokens, *PARAMETERS]
 
 
-def describe(offer: Offer) -> dict[str, Any]:
+def describe(model: Listed) -> dict[str, Any]:
     """A model as the page's script reads it."""
     return {
-        "name": offer.name,
-        "context": offer.max_context_tokens,
-        "tools": offer.calls_tools,
-        "reasons": offer.reasons,
+        "name": model.name,
+        "context": model.max_context_tokens,
+        "tools": catalogue.TOOLS in model.capabilities,
     }
 
 

@@ -9,8 +9,8 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.urls import reverse
 from django.views.decorators.http import require_safe
 
-from inference import selectors as inference
-from inference.selectors import Offer
+from inference import catalogue
+from inference.catalogue import Listed
 from portal import playground
 from portal.pages import organization_page, render_page, user_of
 from portal.playground import MODES, Mode
@@ -31,17 +31,17 @@ def show_playground(
     reach = check_reach(membership, people.PERMISSION)
     projects = list(selectors.get_projects(membership.organization, projects=reach.only))
     project = _chosen(projects, request.GET.get("project"))
-    offers = _offers(membership, project, chosen) if project else []
+    models = _models_of(membership, project, chosen) if project else []
     context: dict[str, Any] = {
         "mode": chosen,
         "modes": MODES.values(),
         "projects": projects,
         "chosen_project": project,
-        "offers": offers,
+        "models": models,
     }
-    if project and offers:
-        context["parameters"] = playground.parameters_of(offers)
-        context["config"] = _config(request, membership, project, offers, chosen)
+    if project and models:
+        context["parameters"] = playground.parameters_of(models)
+        context["config"] = _config(request, membership, project, models, chosen)
     template = f"portal/playground/{chosen.template}.html"
     return render_page(request, membership, template, context, tab="playground")
 
@@ -52,16 +52,16 @@ def _chosen(projects: Sequence[Project], asked: str | None) -> Project | None:
     return next(named, projects[0] if projects else None)
 
 
-def _offers(membership: Membership, project: Project, mode: Mode) -> list[Offer]:
-    """Models of the mode's kind that this member's requests may name in the project."""
+def _models_of(membership: Membership, project: Project, mode: Mode) -> list[Listed]:
+    """Models for this mode that this member's requests may name in the project."""
     held = people.credentials_of_member(membership, project)
     principal = people.get_member_principal(held.lookup)
     if principal is None:
         return []
     return [
-        offer
-        for offer in inference.get_offers(membership.organization)
-        if offer.kind == mode.kind and principal.may_use(*offer.names)
+        model
+        for model in catalogue.get_catalogue(membership.organization)
+        if mode.capability in model.capabilities and principal.may_use(*model.names)
     ]
 
 
@@ -69,7 +69,7 @@ def _config(
     request: HttpRequest,
     membership: Membership,
     project: Project,
-    offers: Sequence[Offer],
+    models: Sequence[Listed],
     mode: Mode,
 ) -> dict[str, Any]:
     organization = membership.organization.public_id
@@ -81,7 +81,9 @@ def _config(
         "project": project.public_id,
         "tickets": reverse("playground_tickets", args=[organization]),
         "login": f"{reverse('account_login')}?next={request.path}",
-        "models": [playground.describe(offer) for offer in offers],
+        # A link from a model's page names it; else what the tab had last.
+        "model": request.GET.get("model", ""),
+        "models": [playground.describe(model) for model in models],
         "mostStops": playground.MOST_STOPS,
         "fewestTexts": playground.FEWEST_TEXTS,
         "mostTexts": playground.MOST_TEXTS,

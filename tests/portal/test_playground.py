@@ -91,9 +91,9 @@ def test_models_are_those_of_the_mode_that_are_served_to_this_organization(cast:
 @pytest.mark.django_db
 def test_a_model_has_the_context_and_abilities_of_what_answers(cast: Cast) -> None:
     serve("smol", context=8_192, tool_parser="hermes")
-    serve("smol", context=1_024, dedicated_to=cast.organization, reasoning_parser="qwen3")
+    serve("smol", context=1_024, dedicated_to=cast.organization)
     (model,) = config_of(log_in(cast.owner), url(cast))["models"]
-    assert model == {"name": "smol", "context": 1_024, "tools": False, "reasons": True}
+    assert model == {"name": "smol", "context": 1_024, "tools": False}
 
 
 @pytest.mark.django_db

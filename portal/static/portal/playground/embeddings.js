@@ -139,6 +139,7 @@
 
   const kept = recall();
   for (const text of kept?.texts?.length >= config.fewestTexts ? kept.texts : EXAMPLES) addText(text);
-  if (config.models.some((each) => each.name === kept?.model)) model.value = kept.model;
+  const wanted = [config.model, kept?.model].find((name) => config.models.some((each) => each.name === name));
+  if (wanted) model.value = wanted;
   number();
 })();

@@ -38,6 +38,7 @@
     kept.models?.forEach((name, lane) => {
       if (config.models.some((model) => model.name === name)) choices[lane].value = name;
     });
+    if (config.models.some((model) => model.name === config.model)) choices[0].value = config.model;
     isCompared = Boolean(kept.isCompared);
     draft.value = kept.draft ?? "";
     settings.restore(kept.settings ?? {});
