@@ -457,6 +457,8 @@ MIDDLEWARE = [
     "portal.middleware.TenantScopeMiddleware",
     "portal.preferences.PreferencesMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
+    # After the scope and the messages, before anything that acts on a request.
+    "portal.impersonation.ImpersonationMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "allauth.account.middleware.AccountMiddleware",
     "portal.sessions.SessionActivityMiddleware",
@@ -791,6 +793,7 @@ UNFOLD = {
                     _admin_page("Plans", "sell", "tenants_plan"),
                     _admin_page("Audit trail", "history", "tenants_auditevent"),
                     _admin_page("Jobs", "pending_actions", "tenants_job"),
+                    _admin_page("Announcements", "campaign", "tenants_announcement"),
                 ],
             },
             {

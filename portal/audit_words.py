@@ -87,6 +87,12 @@ ACTIONS: dict[str, dict[str, str]] = {
         "webhook.replayed": "Sent an event again",
         "webhook.disabled_by_failures": "Webhook disabled: it kept failing",
     },
+    "Staff": {
+        "staff.viewed": "Staff looked at data in the staff admin",
+        "staff.look_began": "Staff began to look at the portal",
+        "staff.looked": "Staff looked at a page",
+        "staff.look_ended": "Staff ended their look",
+    },
     "Accounts": {
         "login.succeeded": "Logged in",
         "login.failed": "Log-in failed",

@@ -8,6 +8,8 @@ from django.conf import settings
 from django.http import HttpRequest
 from django.utils import timezone
 
+from portal.impersonation import look_of
+
 THEMES = ("light", "dark")
 
 
@@ -17,6 +19,7 @@ def platform(request: HttpRequest) -> dict[str, Any]:
     return {
         "engine_is_simulated": settings.ENGINE == "simulated",
         "sluice_url": settings.SLUICE_URL.rstrip("/"),
+        "impersonation": look_of(request),
         "theme": chosen if chosen in THEMES else "",
         "signup_is_open": settings.SIGNUP_OPEN,
         "social_login_name": settings.SOCIAL_LOGIN_NAME,

@@ -11,9 +11,9 @@ from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import redirect, render
 from django.views.decorators.cache import never_cache
 
-from portal import navigation, second_factor
+from portal import impersonation, navigation, second_factor
 from portal.reach import reach_of
-from tenants import access, scope, selectors
+from tenants import access, announcements, scope, selectors
 from tenants.models import Membership, Project, User
 
 LAST_ORGANIZATION = "last_organization"
@@ -34,10 +34,11 @@ def organization_page(permission: str) -> Callable[[PageView], PageView]:
         @login_required
         @wraps(view)
         def page(request: HttpRequest, organization_id: str, **kwargs: Any) -> HttpResponseBase:
-            membership = access.access_membership(user_of(request), organization_id, permission)
+            membership = impersonation.access_page(request, organization_id, permission)
             if second_factor.is_missing(request, membership.organization):
                 return redirect("second_factor_required", organization_id)
-            if request.session.get(LAST_ORGANIZATION) != organization_id:
+            is_own = membership.pk is not None  # a look leaves nothing behind
+            if is_own and request.session.get(LAST_ORGANIZATION) != organization_id:
                 request.session[LAST_ORGANIZATION] = organization_id
             with scope.for_organization(membership.organization_id):
                 return view(request, membership, **kwargs)
@@ -63,6 +64,7 @@ def render_page(
         "memberships": access.get_memberships(user_of(request)),
         "tab": tab,
         "navigation": navigation.links_of(membership, tab),
+        "announcements": announcements.get_announcements(membership.organization, user_of(request)),
         "switcher_projects": _switcher_projects(membership),
     }
     return render(request, template, frame | context, status=status)

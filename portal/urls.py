@@ -6,7 +6,7 @@ from django.urls import include, path
 
 from portal import account_urls
 from portal.ratelimits import limited
-from portal.views import home, joining
+from portal.views import announcements, home, impersonation, joining
 
 urlpatterns = [
     path("", home.home, name="home"),
@@ -25,6 +25,12 @@ urlpatterns = [
     path("invitation/", limited("invitation", joining.invitation), name="invitation"),
     path("invitation/switch/", joining.switch_account, name="invitation_switch"),
     path("invitation/dismiss/", joining.dismiss, name="invitation_dismiss"),
+    path("impersonation/end/", impersonation.end, name="impersonation_end"),
+    path(
+        "o/<str:organization_id>/announcements/<int:number>/dismiss/",
+        announcements.dismiss,
+        name="announcement_dismiss",
+    ),
     path("o/<str:organization_id>/", include("portal.organization_urls")),
     *account_urls.urlpatterns,
 ]

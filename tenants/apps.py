@@ -11,6 +11,8 @@ class TenantsConfig(AppConfig):
     web_grants: ClassVar = {
         "plan": "SELECT",
         "planmodellimit": "SELECT",
+        "announcement": "SELECT",
+        "announcementdismissal": "SELECT, INSERT",
         "auditevent": "SELECT, INSERT",
         "auditchain": "",
     }

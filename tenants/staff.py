@@ -227,17 +227,19 @@ def confirm_page(
     perform: Callable[[Any, dict[str, Any]], str],
     make_form: Callable[[HttpRequest, Any], forms.Form] | None = None,
     then: str = "",
+    may: bool | None = None,
 ) -> HttpResponse:
     """Ask on GET, act on POST: an action's link alone must never change anything.
 
     ``make_form(request, object)`` asks for more; ``perform(object, what was answered)``
     returns the sentence that tells what happened, or raises a TenantError, which is told.
-    ``then`` is the address to go on to; without it the object's own page.
+    ``then`` is the address to go on to, else the object's own page; ``may`` says whether
+    this is allowed, else whether the object may be changed.
     """
     obj = model_admin.get_object(request, object_id)
     if obj is None:
         raise Http404
-    if not model_admin.has_act_permission(request, obj):
+    if not (may if may is not None else model_admin.has_act_permission(request, obj)):
         raise PermissionDenied
     form = make_form(request, obj) if make_form is not None else None
     if request.method == "POST" and (form is None or form.is_valid()):

@@ -15,7 +15,7 @@ from django.shortcuts import redirect, render
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_safe
 
-from portal import second_factor, sessions, single_sign_on
+from portal import impersonation, second_factor, sessions, single_sign_on
 from portal.account_forms import AddPasskeyForm
 from portal.pages import user_of
 from portal.ratelimits import View
@@ -73,7 +73,7 @@ def list_sessions(request: HttpRequest) -> HttpResponse:
 def second_factor_required(request: HttpRequest, organization_id: str) -> HttpResponse:
     """Why an organization's pages are closed to this session, and the way in."""
     user = user_of(request)
-    membership = access.access_membership(user, organization_id, "usage.read")
+    membership = impersonation.access_page(request, organization_id, "usage.read")
     if not second_factor.is_missing(request, membership.organization):
         return redirect("overview", organization_id)
     kinds = set(Authenticator.objects.filter(user=user).values_list("type", flat=True))

@@ -7,6 +7,7 @@ every audit event of a change holds for staff as well.
 from django.contrib import admin
 
 from tenants.admin import (
+    announcements,
     audit,
     jobs,
     keys,
@@ -19,6 +20,7 @@ from tenants.admin import (
 )
 
 __all__ = [
+    "announcements",
     "audit",
     "jobs",
     "keys",

@@ -12,14 +12,15 @@ from django.db.models.functions import Coalesce
 from django.forms import ModelForm
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
+from django.urls import reverse
 from unfold.decorators import action, display
 
-from tenants import actions
+from tenants import actions, impersonation
 from tenants.actions.projects import LIMIT_NAMES
 from tenants.admin.audit import verify
 from tenants.admin.panels import panels_of
 from tenants.models import Membership, Organization, User
-from tenants.staff import AuditedAdmin, address_of, ask_reason, confirm_page, staff_user
+from tenants.staff import AuditedAdmin, ReasonForm, address_of, ask_reason, confirm_page, staff_user
 
 
 class OrganizationAddForm(forms.ModelForm):  # type: ignore[type-arg]
@@ -40,6 +41,15 @@ class OrganizationAddForm(forms.ModelForm):  # type: ignore[type-arg]
         self.fields["owner"].help_text = "E-mail address of an existing user."
 
 
+class LookForm(ReasonForm):
+    """Why the portal has to be looked at; members read it in their audit log."""
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self.fields["reason"].required = True
+        self.fields["reason"].widget.attrs["placeholder"] = "Ticket 4711: usage page shows nothing"
+
+
 @admin.register(Organization)
 class OrganizationAdmin(AuditedAdmin):
     list_display = ("name", "public_id", "plan", "state", "members", "created_at")
@@ -57,7 +67,7 @@ class OrganizationAdmin(AuditedAdmin):
     )  # fmt: skip
     change_form_after_template = "admin/organization_panels.html"
     actions = ("suspend_selected", "restore_selected")
-    actions_detail = ("suspend", "restore", "grant_credit", "verify_chain")
+    actions_detail = ("look", "suspend", "restore", "grant_credit", "verify_chain")
     fieldsets: ClassVar = [
         (None, {"fields": ("name", "public_id", "plan", "created_at")}),
         ("State", {"fields": ("suspended_at", "suspended_reason")}),
@@ -188,6 +198,36 @@ class OrganizationAdmin(AuditedAdmin):
             address=address_of(request),
         )
         return f"{organization} is {'suspended' if suspended else 'restored'}."
+
+    def has_look_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return impersonation.may_look(staff_user(request))
+
+    @action(description="View as owner", url_path="look", permissions=["look"])
+    def look(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        organization = self.get_object(request, object_id)
+
+        def perform(obj: Organization, given: dict[str, Any]) -> str:
+            impersonation.begin_look(
+                request.session,
+                obj,
+                given["reason"],
+                acting_user=staff_user(request),
+                address=address_of(request),
+            )
+            return f"You look at {obj}."
+
+        return confirm_page(
+            self,
+            request,
+            object_id,
+            title="View as owner",
+            question="You see its portal as its owner does, for 30 minutes, and can change nothing"
+            " meanwhile. Its audit log shows your reason and every page that you open.",
+            perform=perform,
+            make_form=lambda request, _obj: LookForm(request.POST or None),
+            then=reverse("overview", args=[organization.public_id]) if organization else "",
+            may=impersonation.may_look(staff_user(request)),
+        )
 
     @action(description="Suspend", url_path="suspend", permissions=["act"])
     def suspend(self, request: HttpRequest, object_id: str) -> HttpResponse:

@@ -4,6 +4,7 @@ Tenant-owned models have a ``TenantManager``; a test holds each of their tables 
 row policy in PostgreSQL.
 """
 
+from tenants.models.announcements import Announcement, AnnouncementDismissal
 from tenants.models.audit import AuditChain, AuditEvent
 from tenants.models.groups import Group, GroupMember
 from tenants.models.job import Job
@@ -30,6 +31,8 @@ from tenants.models.webhooks import (
 )
 
 __all__ = [
+    "Announcement",
+    "AnnouncementDismissal",
     "ApiKey",
     "ApiKeyAddress",
     "AuditChain",

@@ -91,6 +91,9 @@ class Organization(LimitFields):
 
     class Meta:
         ordering: ClassVar = ["name", "pk"]
+        permissions: ClassVar = [
+            ("look_into_organization", "Can look at an organization's portal, changing nothing")
+        ]
         indexes: ClassVar = [models.Index(fields=["name", "id"], name="tenants_org_by_name")]
         constraints: ClassVar = [
             models.CheckConstraint(

@@ -294,8 +294,9 @@ def test_listing_costs_the_same_for_many_keys(cast: Cast) -> None:
     few = queries()
     for number in range(60):
         actions.create_api_key(cast.project, f"Key {number}", acting_user=cast.owner)
-    # session, user, membership, projects, count, keys, the switcher's organizations and projects
-    assert queries() == few == 8
+    # session, user, membership, projects, count, keys, the frame's organizations, projects
+    # and announcements
+    assert queries() == few == 9
     assert "1–50 of " in client.get(keys_url(cast)).content.decode()
     for page in ("2", "0", "99", "x", "-1", ""):
         assert client.get(keys_url(cast), {"page": page}).status_code == 200

@@ -247,6 +247,6 @@ def test_lists_cost_the_same_for_many_rows(cast: Cast) -> None:
         fill(number)
     actions.add_project_member(cast.project, cast.viewer, "member", acting_user=cast.owner)
     assert [queries(projects_url(cast)), queries(project_url(cast))] == few
-    # Beside session, user, membership and the switcher's two: count, projects; project, limits of
+    # Beside session, user, membership and the frame's three: count, projects; project, limits of
     # models, keys, accounts, their keys, members, and one that asks whether there are any.
-    assert few == [7, 12]
+    assert few == [8, 13]
