@@ -198,7 +198,7 @@ def test_from_sign_up_to_the_first_call_in_two_minutes(
         timeout=30,
     )
     assert answer.status_code == 200, answer.text
-    page.get_by_text("The first call has arrived.").wait_for()
+    page.get_by_text("The first call has arrived.").first.wait_for()
     assert time.monotonic() - began < TWO_MINUTES_S
     facts = page.locator("[data-awaited-done]").inner_text()
     assert CHAT_MODEL in facts and answer.headers["x-request-id"] in facts
@@ -360,6 +360,29 @@ def test_a_tool_is_called_by_hand_and_its_result_goes_back(scripted: Any) -> Non
     }  # fmt: skip
     assert result == {"role": "tool", "tool_call_id": "call_1", "content": '{"sky": "rain"}'}
     shoot(page, "playground-tools")
+
+
+def test_a_model_that_joins_later_is_told_what_was_said(scripted: Any) -> None:
+    bodies: list[Any] = []
+
+    def answer(socket: Any, frame: dict[str, Any]) -> None:
+        bodies.append(frame["body"])
+        tell(socket, frame, chunk(f"Answer {len(bodies)}.", "stop"), USAGE)
+
+    page = scripted(answer)
+    ask(page, "One")
+    settled(page)
+    page.get_by_role("button", name="Compare").click()
+    ask(page, "Two")
+    settled(page)
+    ask(page, "Three")
+    settled(page)
+    before, *both = ([each["content"] for each in body["messages"]] for body in bodies)
+    assert before == ["One"]
+    assert both[:2] == [["One", "Answer 1.", "Two"]] * 2
+    assert sorted(text for told in both[2:] for text in told if "Answer" in text) == [
+        "Answer 1.", "Answer 1.", "Answer 2.", "Answer 3.",
+    ], "from then on each has its own"  # fmt: skip
 
 
 def test_what_goes_wrong_is_said_calmly_and_can_be_tried_again(scripted: Any) -> None:

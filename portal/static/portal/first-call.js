@@ -30,6 +30,7 @@
         failures = 0;
         if (hasCome(part)) {
           box.replaceChildren(document.adoptNode(part));
+          window.sluice.toast(part.querySelector(".banner strong").textContent, "success");
           return;
         }
       } catch {

@@ -211,7 +211,10 @@
       return;
     }
     // What this tab keeps (the playground's conversation) is of whoever logs out.
-    if (form.dataset.logOut !== undefined) sessionStorage.clear();
+    if (form.dataset.logOut !== undefined) {
+      window.sluice.hasLoggedOut = true; // and nothing is kept on the way out
+      sessionStorage.clear();
+    }
     // What a filter leaves empty need not stand in the address.
     if (form.dataset.auto !== undefined) {
       for (const field of form.elements) if (field.name && !field.value) field.disabled = true;

@@ -234,6 +234,7 @@
   };
 
   const keep = (state) => {
+    if (window.sluice.hasLoggedOut) return;
     try {
       sessionStorage.setItem(shelf, JSON.stringify({ ...state, owner: config.owner }));
       isFull = false;

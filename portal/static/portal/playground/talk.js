@@ -216,14 +216,15 @@
   const showTurn = ({ turn, fork: at }) => {
     const box = element("article", "turn");
     const shown = element("div", "answers");
-    for (const lane of lanes()) {
+    const answered = lanes().filter((lane) => turn.answers[lane]);
+    for (const lane of answered) {
       const answer = turn.answers[lane];
       const place = element("div", "answer");
       place.id = `answer-${turn.id}-${lane}`;
-      if (answer) answers.show(place, answer);
+      answers.show(place, answer);
       shown.append(place);
     }
-    shown.classList.toggle("two", isCompared);
+    shown.classList.toggle("two", answered.length === 2);
     box.append(showSaid(turn, at), shown);
     const wanted = running.size ? null : showWanted(turn);
     if (wanted) box.append(wanted);

@@ -54,15 +54,20 @@
     return message;
   };
 
-  // What one lane's model is sent: turns, of which the last one has no answer yet.
+  // What one lane's model is sent: turns, of which the last one has no answer yet. Where a lane was
+  // not asked, because it was compared only later, it is told what the first one answered; results
+  // of tools go to whose call they answer.
   const messagesOf = (turns, lane, system) => {
     const messages = system ? [{ role: "system", content: system }] : [];
+    let source = lane;
     for (const turn of turns) {
+      if (turn.results && !turn.results[source]) continue;
       if (turn.text !== null) messages.push({ role: "user", content: turn.text });
-      for (const result of turn.results?.[lane] ?? []) {
+      for (const result of turn.results?.[source] ?? []) {
         messages.push({ role: "tool", tool_call_id: result.id, content: result.content });
       }
-      const answer = turn.answers[lane];
+      source = turn.answers[lane] ? lane : 0;
+      const answer = turn.answers[source];
       if (answer && (answer.text || answer.calls.length)) messages.push(answered(answer));
     }
     return messages;
