@@ -14,6 +14,7 @@ from django.utils.translation import gettext_lazy
 
 from portal.fields import NameField, QuickSelect
 from portal.preferences import languages, time_zones
+from portal.room_words import choices_of, in_words
 from tenants import permissions
 from tenants.access import Actor
 from tenants.actions.single_sign_on import ProviderTerms
@@ -33,20 +34,20 @@ class AddEmailForm(AllauthAddEmailForm):
 
 class AddPasskeyForm(AllauthAddWebAuthnForm):
     name = forms.CharField(
-        label="Name",
+        label=gettext_lazy("Name"),
         required=False,
         max_length=LONGEST_PASSKEY_NAME,
-        help_text="So that you know it again, for example “Work laptop”.",
+        help_text=gettext_lazy("So that you know it again, for example “Work laptop”."),
     )
     passwordless = forms.BooleanField(
-        label="Log in with it alone, without a password",
+        label=gettext_lazy("Log in with it alone, without a password"),
         required=False,
         initial=True,
     )
 
 
 class RenamePasskeyForm(AllauthEditWebAuthnForm):
-    name = forms.CharField(label="Name", max_length=LONGEST_PASSKEY_NAME)
+    name = forms.CharField(label=gettext_lazy("Name"), max_length=LONGEST_PASSKEY_NAME)
 
 
 class ProfileForm(forms.Form):
@@ -83,9 +84,11 @@ class ProfileForm(forms.Form):
 
 class SingleSignOnForm(forms.Form):
     name = forms.CharField(
-        label="Work email or organization",
+        label=gettext_lazy("Work email or organization"),
         max_length=254,
-        help_text="Your address, its domain, or the short name that your organization gave you.",
+        help_text=gettext_lazy(
+            "Your address, its domain, or the short name that your organization gave you."
+        ),
         widget=forms.TextInput(
             attrs={"autocomplete": "username", "autocapitalize": "none", "spellcheck": "false"}
         ),
@@ -95,14 +98,18 @@ class SingleSignOnForm(forms.Form):
 class NewProviderForm(forms.Form):
     """What never changes about a provider."""
 
-    protocol = forms.ChoiceField(label="Protocol", choices=IdentityProvider.Protocol.choices)
+    protocol = forms.ChoiceField(
+        label=gettext_lazy("Protocol"), choices=choices_of(IdentityProvider.Protocol)
+    )
     slug = forms.RegexField(
         r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$",
-        label="Short name",
+        label=gettext_lazy("Short name"),
         max_length=40,
-        help_text="Part of the log-in address; small letters, digits and hyphens. "
-        "It cannot be changed later.",
-        error_messages={"invalid": "Small letters, digits and hyphens only."},
+        help_text=gettext_lazy(
+            "Part of the log-in address; small letters, digits and hyphens. "
+            "It cannot be changed later."
+        ),
+        error_messages={"invalid": gettext_lazy("Small letters, digits and hyphens only.")},
     )
 
 
@@ -110,43 +117,52 @@ class ProviderForm(forms.Form):
     """A provider's settings; the fields are those of its protocol."""
 
     name = forms.CharField(
-        label="Name", max_length=80, help_text="What people see when they log in."
+        label=gettext_lazy("Name"),
+        max_length=80,
+        help_text=gettext_lazy("What people see when they log in."),
     )
     issuer = forms.CharField(
-        label="Issuer URL",
+        label=gettext_lazy("Issuer URL"),
         max_length=500,
-        help_text="As in the provider’s discovery document, for example https://login.example.com.",
+        help_text=gettext_lazy(
+            "As in the provider’s discovery document, for example https://login.example.com."
+        ),
     )
-    client_id = forms.CharField(label="Client ID", max_length=191)
+    client_id = forms.CharField(label=gettext_lazy("Client ID"), max_length=191)
     secret = forms.CharField(
-        label="Client secret",
+        label=gettext_lazy("Client secret"),
         required=False,
         max_length=500,
-        help_text="Stored encrypted and never shown again. Leave empty to keep the present one.",
+        help_text=gettext_lazy(
+            "Stored encrypted and never shown again. Leave empty to keep the present one."
+        ),
         widget=forms.PasswordInput(attrs={"autocomplete": "off"}),
     )
-    entity_id = forms.CharField(label="Provider’s entity ID", max_length=500)
-    sso_url = forms.CharField(label="Provider’s log-in URL", max_length=500)
+    entity_id = forms.CharField(label=gettext_lazy("Provider’s entity ID"), max_length=500)
+    sso_url = forms.CharField(label=gettext_lazy("Provider’s log-in URL"), max_length=500)
     x509cert = forms.CharField(
-        label="Signing certificate",
+        label=gettext_lazy("Signing certificate"),
         max_length=10_000,
-        help_text="PEM. Its key must have signed each assertion.",
+        help_text=gettext_lazy("PEM. Its key must have signed each assertion."),
         widget=forms.Textarea(attrs={"rows": 6, "spellcheck": "false"}),
     )
     domains = forms.CharField(
-        label="Email domains",
+        label=gettext_lazy("Email domains"),
         required=False,
         max_length=2_000,
-        help_text="One a line. People come in once the staff of this installation have verified "
-        "that a domain is yours.",
+        help_text=gettext_lazy(
+            "One a line. People come in once the staff of this installation have verified "
+            "that a domain is yours."
+        ),
         widget=forms.Textarea(attrs={"rows": 2, "spellcheck": "false"}),
     )
     default_role = forms.ChoiceField(
-        label="Role of people who join by it", initial=Role.DEVELOPER.value
+        label=gettext_lazy("Role of people who join by it"), initial=Role.DEVELOPER.value
     )
-    is_enabled = forms.BooleanField(label="People can log in by it", required=False)
+    is_enabled = forms.BooleanField(label=gettext_lazy("People can log in by it"), required=False)
     is_enforced = forms.BooleanField(
-        label="Addresses of its verified domains can log in by no other way", required=False
+        label=gettext_lazy("Addresses of its verified domains can log in by no other way"),
+        required=False,
     )
 
     OF_PROTOCOL = {
@@ -161,7 +177,7 @@ class ProviderForm(forms.Form):
                 if other != protocol:
                     del self.fields[name]
         self.fields["default_role"].choices = [  # type: ignore[attr-defined]
-            (role.value, role.label)
+            (role.value, in_words(role.label))
             for role in Role
             if role != Role.OWNER and permissions.OF_ROLE[role] <= actor.everywhere
         ]

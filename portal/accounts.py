@@ -13,13 +13,14 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
 from django.utils.http import urlencode
+from django.utils.translation import gettext_lazy
 
 from portal import account_audit, invited, sessions, single_sign_on
 from portal.identity_sources import source_of
 from tenants import identity_providers
 from tenants.models import User
 
-USE_SINGLE_SIGN_ON = (
+USE_SINGLE_SIGN_ON = gettext_lazy(
     "People with this address log in by their organization’s single sign-on. "
     "Please use “Log in with single sign-on”."
 )

@@ -9,6 +9,7 @@ from typing import Any
 
 from django import forms
 from django.core.exceptions import ValidationError
+from django.utils.translation import gettext, gettext_lazy
 
 from portal.audit_words import ACTIONS
 from portal.fields import QuickSelect
@@ -25,42 +26,47 @@ KINDS_OF_ACTOR = {
 _ID = re.compile(r"(user|key)_[0-9A-Za-z]{1,40}")
 
 
-def _day(label: str) -> forms.DateField:
+def _day(label: Any) -> forms.DateField:
     widget = forms.DateInput(attrs={"type": "date"}, format="%Y-%m-%d")
     return forms.DateField(label=label, required=False, widget=widget)
 
 
 class AuditFilter(forms.Form):
     actor = forms.CharField(
-        label="Actor",
+        label=gettext_lazy("Actor"),
         required=False,
         max_length=254,
         widget=forms.TextInput(
             attrs={
-                "placeholder": "E-mail or ID",
+                "placeholder": gettext_lazy("E-mail or ID"),
                 "autocomplete": "off",
                 "list": "actors",
             }
         ),
     )
-    action = forms.ChoiceField(label="Action", required=False, widget=QuickSelect)
+    action = forms.ChoiceField(label=gettext_lazy("Action"), required=False, widget=QuickSelect)
     object = forms.CharField(
-        label="Object",
+        label=gettext_lazy("Object"),
         required=False,
         max_length=60,
-        widget=forms.TextInput(attrs={"placeholder": "ID", "autocomplete": "off"}),
+        widget=forms.TextInput(attrs={"placeholder": gettext_lazy("ID"), "autocomplete": "off"}),
     )
-    project = forms.ChoiceField(label="Project", required=False, widget=QuickSelect)
-    since = _day("From")
-    until = _day("To")
+    project = forms.ChoiceField(label=gettext_lazy("Project"), required=False, widget=QuickSelect)
+    since = _day(gettext_lazy("From"))
+    until = _day(gettext_lazy("To"))
 
     def __init__(self, *args: Any, projects: Iterable[Project], **kwargs: Any):
         super().__init__(*args, **kwargs)
-        groups = [(f"group:{label}", f"Anything: {label}") for label in ACTIONS]
-        actions = [(label, list(known.items())) for label, known in ACTIONS.items()]
-        self._offer("action", [("", "Every action"), ("All of a kind", groups), *actions])
+        groups = [
+            (f"group:{label}", gettext("Anything: %(kind)s") % {"kind": gettext(label)})
+            for label in ACTIONS
+        ]
+        actions = [(gettext(label), list(known.items())) for label, known in ACTIONS.items()]
+        self._offer(
+            "action", [("", gettext("Every action")), (gettext("All of a kind"), groups), *actions]
+        )
         names = [(project.public_id, project.name) for project in projects]
-        self._offer("project", [("", "Every project"), *names])
+        self._offer("project", [("", gettext("Every project")), *names])
 
     def _offer(self, name: str, choices: list[Any]) -> None:
         self.fields[name].choices = choices  # type: ignore[attr-defined]
@@ -69,7 +75,9 @@ class AuditFilter(forms.Form):
         actor: str = self.cleaned_data["actor"].strip()
         is_known = actor.lower() in KINDS_OF_ACTOR or "@" in actor or _ID.fullmatch(actor)
         if actor and not is_known:
-            raise ValidationError("Give a whole e-mail address, an ID, “staff” or “programs”.")
+            raise ValidationError(
+                gettext("Give a whole e-mail address, an ID, “staff” or “programs”.")
+            )
         return actor
 
     @property

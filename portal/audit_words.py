@@ -8,110 +8,113 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.urls import reverse
+from django.utils.functional import Promise
+from django.utils.translation import gettext_lazy, gettext_noop
 
+from portal.room_words import in_words
 from tenants.audit_events import actor_of
 from tenants.models import AuditEvent
 
-# In the groups in which the filter offers them.
-ACTIONS: dict[str, dict[str, str]] = {
-    "API keys": {
-        "api_key.created": "Created a key",
-        "api_key.updated": "Changed a key",
-        "api_key.rotated": "Rotated a key",
-        "api_key.suspended": "Suspended a key",
-        "api_key.restored": "Restored a key",
-        "api_key.revoked": "Revoked a key",
-        "api_key.used_from_new_address": "Key used from a new address",
-        "api_key.expiry_warned": "Warned of a key that expires",
+# In the groups in which the filter offers them; an address names the group by its English.
+ACTIONS: dict[str, dict[str, Promise]] = {
+    gettext_noop("API keys"): {
+        "api_key.created": gettext_lazy("Created a key"),
+        "api_key.updated": gettext_lazy("Changed a key"),
+        "api_key.rotated": gettext_lazy("Rotated a key"),
+        "api_key.suspended": gettext_lazy("Suspended a key"),
+        "api_key.restored": gettext_lazy("Restored a key"),
+        "api_key.revoked": gettext_lazy("Revoked a key"),
+        "api_key.used_from_new_address": gettext_lazy("Key used from a new address"),
+        "api_key.expiry_warned": gettext_lazy("Warned of a key that expires"),
     },
-    "Members": {
-        "member.added": "Member joined",
-        "member.changed": "Changed a member’s role",
-        "member.removed": "Removed a member",
-        "invite.sent": "Invited somebody",
-        "invite.accepted": "Accepted an invitation",
-        "invite.deleted": "Withdrew an invitation",
+    gettext_noop("Members"): {
+        "member.added": gettext_lazy("Member joined"),
+        "member.changed": gettext_lazy("Changed a member’s role"),
+        "member.removed": gettext_lazy("Removed a member"),
+        "invite.sent": gettext_lazy("Invited somebody"),
+        "invite.accepted": gettext_lazy("Accepted an invitation"),
+        "invite.deleted": gettext_lazy("Withdrew an invitation"),
     },
-    "Groups and roles": {
-        "group.created": "Created a group",
-        "group.updated": "Renamed a group",
-        "group.deleted": "Deleted a group",
-        "group_member.added": "Added to a group",
-        "group_member.removed": "Removed from a group",
-        "role.created": "Created a role",
-        "role.updated": "Changed a role",
-        "role.deleted": "Deleted a role",
-        "role.assigned": "Gave a role",
-        "role.unassigned": "Took a role away",
+    gettext_noop("Groups and roles"): {
+        "group.created": gettext_lazy("Created a group"),
+        "group.updated": gettext_lazy("Renamed a group"),
+        "group.deleted": gettext_lazy("Deleted a group"),
+        "group_member.added": gettext_lazy("Added to a group"),
+        "group_member.removed": gettext_lazy("Removed from a group"),
+        "role.created": gettext_lazy("Created a role"),
+        "role.updated": gettext_lazy("Changed a role"),
+        "role.deleted": gettext_lazy("Deleted a role"),
+        "role.assigned": gettext_lazy("Gave a role"),
+        "role.unassigned": gettext_lazy("Took a role away"),
     },
-    "Projects": {
-        "project.created": "Created a project",
-        "project.updated": "Changed a project",
-        "project.archived": "Archived a project",
-        "rate_limit.updated": "Changed a model’s limits",
-        "project_member.added": "Added a project member",
-        "project_member.changed": "Changed a project member’s role",
-        "project_member.removed": "Removed a project member",
-        "service_account.created": "Created a service account",
-        "service_account.updated": "Renamed a service account",
-        "service_account.deleted": "Deleted a service account",
+    gettext_noop("Projects"): {
+        "project.created": gettext_lazy("Created a project"),
+        "project.updated": gettext_lazy("Changed a project"),
+        "project.archived": gettext_lazy("Archived a project"),
+        "rate_limit.updated": gettext_lazy("Changed a model’s limits"),
+        "project_member.added": gettext_lazy("Added a project member"),
+        "project_member.changed": gettext_lazy("Changed a project member’s role"),
+        "project_member.removed": gettext_lazy("Removed a project member"),
+        "service_account.created": gettext_lazy("Created a service account"),
+        "service_account.updated": gettext_lazy("Renamed a service account"),
+        "service_account.deleted": gettext_lazy("Deleted a service account"),
     },
-    "Organization": {
-        "organization.created": "Created the organization",
-        "organization.updated": "Changed settings",
-        "response_cache.cleared": "Forgot cached answers",
-        "organization.suspended": "Suspended the organization",
-        "organization.restored": "Restored the organization",
-        "export.requested": "Asked for an export",
-        "file.created": "Stored a file",
-        "file.deleted": "Deleted a file",
-        "batch.created": "Started a batch",
-        "batch.cancelled": "Cancelled a batch",
-        "answer.updated": "Relabelled a kept answer",
-        "answer.deleted": "Deleted a kept answer",
-        "answer.cancelled": "Cancelled a background response",
-        "job.cancelled": "Cancelled a job",
-        "job.retried": "Tried a job again",
-        "sso.created": "Added single sign-on",
-        "sso.updated": "Changed single sign-on",
-        "sso.deleted": "Removed single sign-on",
-        "sso.domains_verified": "Verified domains",
-        "spend_alert.created": "Added a spend alert",
-        "spend_alert.updated": "Changed a spend alert",
-        "spend_alert.deleted": "Removed a spend alert",
-        "webhook.created": "Added a webhook",
-        "webhook.updated": "Changed a webhook",
-        "webhook.secret_rotated": "Rotated a webhook’s secret",
-        "webhook.deleted": "Removed a webhook",
-        "webhook.tested": "Sent a test event",
-        "webhook.replayed": "Sent an event again",
-        "webhook.disabled_by_failures": "Webhook disabled: it kept failing",
+    gettext_noop("Organization"): {
+        "organization.created": gettext_lazy("Created the organization"),
+        "organization.updated": gettext_lazy("Changed settings"),
+        "response_cache.cleared": gettext_lazy("Forgot cached answers"),
+        "organization.suspended": gettext_lazy("Suspended the organization"),
+        "organization.restored": gettext_lazy("Restored the organization"),
+        "export.requested": gettext_lazy("Asked for an export"),
+        "file.created": gettext_lazy("Stored a file"),
+        "file.deleted": gettext_lazy("Deleted a file"),
+        "batch.created": gettext_lazy("Started a batch"),
+        "batch.cancelled": gettext_lazy("Cancelled a batch"),
+        "answer.updated": gettext_lazy("Relabelled a kept answer"),
+        "answer.deleted": gettext_lazy("Deleted a kept answer"),
+        "answer.cancelled": gettext_lazy("Cancelled a background response"),
+        "job.cancelled": gettext_lazy("Cancelled a job"),
+        "job.retried": gettext_lazy("Tried a job again"),
+        "sso.created": gettext_lazy("Added single sign-on"),
+        "sso.updated": gettext_lazy("Changed single sign-on"),
+        "sso.deleted": gettext_lazy("Removed single sign-on"),
+        "sso.domains_verified": gettext_lazy("Verified domains"),
+        "spend_alert.created": gettext_lazy("Added a spend alert"),
+        "spend_alert.updated": gettext_lazy("Changed a spend alert"),
+        "spend_alert.deleted": gettext_lazy("Removed a spend alert"),
+        "webhook.created": gettext_lazy("Added a webhook"),
+        "webhook.updated": gettext_lazy("Changed a webhook"),
+        "webhook.secret_rotated": gettext_lazy("Rotated a webhook’s secret"),
+        "webhook.deleted": gettext_lazy("Removed a webhook"),
+        "webhook.tested": gettext_lazy("Sent a test event"),
+        "webhook.replayed": gettext_lazy("Sent an event again"),
+        "webhook.disabled_by_failures": gettext_lazy("Webhook disabled: it kept failing"),
     },
-    "Staff": {
-        "staff.viewed": "Staff looked at data in the staff admin",
-        "staff.look_began": "Staff began to look at the portal",
-        "staff.looked": "Staff looked at a page",
-        "staff.look_ended": "Staff ended their look",
+    gettext_noop("Staff"): {
+        "staff.viewed": gettext_lazy("Staff looked at data in the staff admin"),
+        "staff.look_began": gettext_lazy("Staff began to look at the portal"),
+        "staff.looked": gettext_lazy("Staff looked at a page"),
+        "staff.look_ended": gettext_lazy("Staff ended their look"),
     },
-    "Accounts": {
-        "login.succeeded": "Logged in",
-        "login.failed": "Log-in failed",
-        "logout.succeeded": "Logged out",
-        "session.ended": "Ended a session",
-        "password.changed": "Changed the password",
-        "password.set": "Set a password",
-        "password.reset": "Reset the password",
-        "email.changed": "Changed the e-mail address",
-        "email.added": "Added an e-mail address",
-        "email.removed": "Removed an e-mail address",
-        "second_factor.added": "Set up an authenticator app",
-        "second_factor.removed": "Removed an authenticator app",
-        "second_factor.failed": "Second factor failed",
-        "passkey.added": "Added a passkey",
-        "profile.changed": "Changed their name",
-        "passkey.removed": "Removed a passkey",
-        "recovery_codes.created": "Made recovery codes",
-        "recovery_codes.removed": "Removed recovery codes",
+    gettext_noop("Accounts"): {
+        "login.succeeded": gettext_lazy("Logged in"),
+        "login.failed": gettext_lazy("Log-in failed"),
+        "logout.succeeded": gettext_lazy("Logged out"),
+        "session.ended": gettext_lazy("Ended a session"),
+        "password.changed": gettext_lazy("Changed the password"),
+        "password.set": gettext_lazy("Set a password"),
+        "password.reset": gettext_lazy("Reset the password"),
+        "email.changed": gettext_lazy("Changed the e-mail address"),
+        "email.added": gettext_lazy("Added an e-mail address"),
+        "email.removed": gettext_lazy("Removed an e-mail address"),
+        "second_factor.added": gettext_lazy("Set up an authenticator app"),
+        "second_factor.removed": gettext_lazy("Removed an authenticator app"),
+        "second_factor.failed": gettext_lazy("Second factor failed"),
+        "passkey.added": gettext_lazy("Added a passkey"),
+        "profile.changed": gettext_lazy("Changed their name"),
+        "passkey.removed": gettext_lazy("Removed a passkey"),
+        "recovery_codes.created": gettext_lazy("Made recovery codes"),
+        "recovery_codes.removed": gettext_lazy("Removed recovery codes"),
     },
 }
 _WORDS = {action: words for group in ACTIONS.values() for action, words in group.items()}
@@ -125,7 +128,20 @@ _PAGES = {
     "role": "role",
 }
 _NAMES = ("name", "email")
-_KINDS = {"api_key": "API key", "user": "person", "invite": "invitation"}
+_KINDS = {
+    "api_key": gettext_lazy("API key"),
+    "user": gettext_lazy("person"),
+    "invite": gettext_lazy("invitation"),
+    "project": gettext_lazy("project"),
+    "group": gettext_lazy("group"),
+    "role": gettext_lazy("role"),
+    "organization": gettext_lazy("organization"),
+    "service_account": gettext_lazy("service account"),
+    "webhook": gettext_lazy("webhook"),
+    "file": gettext_lazy("file"),
+    "batch": gettext_lazy("batch"),
+    "job": gettext_lazy("job"),
+}
 
 
 @dataclass(frozen=True)
@@ -153,17 +169,23 @@ def describe(event: AuditEvent, organization_id: str, names: Mapping[str, str]) 
     return AuditLine(
         event=event,
         action=words_for(event.action),
-        actor=actor_of(event)[1],
-        object_type=_KINDS.get(event.object_type, event.object_type.replace("_", " ")),
+        actor=_actor(event),
+        object_type=str(_KINDS.get(event.object_type, event.object_type.replace("_", " "))),
         object_name=_own_name(event) or names.get(event.object_id, ""),
         object_url=reverse(page, args=[organization_id, event.object_id]) if has_page else "",
         changes=changes(event.before, event.after),
     )
 
 
+def _actor(event: AuditEvent) -> str:
+    identity, name = actor_of(event)
+    return name if identity else in_words(name)  # a person may be called “Staff” too
+
+
 def words_for(action: str) -> str:
     """An action that this page does not know yet is told by its code."""
-    return _WORDS.get(action, action.replace("_", " ").replace(".", ": "))
+    words = _WORDS.get(action)
+    return str(words) if words else action.replace("_", " ").replace(".", ": ")
 
 
 def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[Change, ...]:

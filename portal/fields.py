@@ -8,8 +8,10 @@ from typing import Any
 from django import forms
 from django.core.exceptions import ValidationError
 from django.forms.utils import flatatt
+from django.utils.functional import Promise
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
+from django.utils.translation import gettext, gettext_lazy
 
 from tenants import networks
 
@@ -25,7 +27,7 @@ class NameField(forms.CharField):
     def validate(self, value: str) -> None:
         super().validate(value)
         if not value.isprintable():
-            raise ValidationError("Use printable characters only.", code="unprintable")
+            raise ValidationError(gettext("Use printable characters only."), code="unprintable")
 
 
 class QuickSelect(forms.Select):
@@ -57,7 +59,7 @@ class DollarsField(forms.DecimalField):
     """Dollars for people, whole micro-dollars for everybody else."""
 
     def __init__(self, **kwargs: Any):
-        attrs = {"inputmode": "decimal", "placeholder": "No budget", "autocomplete": "off"}
+        attrs = {"inputmode": "decimal", "placeholder": gettext("No budget"), "autocomplete": "off"}
         defaults: dict[str, Any] = {
             "required": False,
             "min_value": Decimal(0),
@@ -97,7 +99,9 @@ class NetworksField(forms.CharField):
     def clean(self, value: Any) -> tuple[str, ...]:  # type: ignore[override]
         lines = [line.strip() for line in super().clean(value).splitlines() if line.strip()]
         if len(lines) > networks.MOST_NETWORKS:
-            raise ValidationError(f"At most {networks.MOST_NETWORKS} lines.")
+            raise ValidationError(
+                gettext("At most %(count)s lines.") % {"count": networks.MOST_NETWORKS}
+            )
         return tuple(_network(line) for line in lines)
 
     def prepare_value(self, value: Any) -> Any:
@@ -110,23 +114,24 @@ def _network(line: str) -> str:
     except ValueError as error:
         reason = "has bits set right of its prefix" if "host bits" in str(error) else "is neither"
         raise ValidationError(
-            f"“{line[:60]}” {reason}. Give an address or a network such as 203.0.113.0/24."
+            gettext("“%(line)s” %(reason)s. Give an address or a network such as 203.0.113.0/24.")
+            % {"line": line[:60], "reason": reason}
         ) from error
 
 
 # As they are shown; the largest number is what the column holds.
 _INT, _BIGINT = 2**31 - 1, 2**63 - 1
-LIMITS: dict[str, tuple[str, int]] = {
-    "requests_per_minute": ("Requests a minute", _INT),
-    "requests_per_hour": ("Requests an hour", _INT),
-    "requests_per_day": ("Requests a day", _INT),
-    "tokens_per_minute": ("Tokens a minute", _INT),
-    "tokens_per_day": ("Tokens a day", _BIGINT),
-    "concurrent_requests": ("Requests at the same time", _INT),
-    "monthly_tokens": ("Tokens a month", _BIGINT),
+LIMITS: dict[str, tuple[Promise, int]] = {
+    "requests_per_minute": (gettext_lazy("Requests a minute"), _INT),
+    "requests_per_hour": (gettext_lazy("Requests an hour"), _INT),
+    "requests_per_day": (gettext_lazy("Requests a day"), _INT),
+    "tokens_per_minute": (gettext_lazy("Tokens a minute"), _INT),
+    "tokens_per_day": (gettext_lazy("Tokens a day"), _BIGINT),
+    "concurrent_requests": (gettext_lazy("Requests at the same time"), _INT),
+    "monthly_tokens": (gettext_lazy("Tokens a month"), _BIGINT),
 }
 BUDGET = "monthly_budget_micros"
-BUDGET_LABEL = "Budget a month"
+BUDGET_LABEL = gettext_lazy("Budget a month")
 LIMIT_NAMES = (*LIMITS, BUDGET)
 
 
@@ -136,15 +141,21 @@ class LimitsMixin(forms.Form):
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
         for name, (label, largest) in LIMITS.items():
-            attrs = {"inputmode": "numeric", "placeholder": "No limit", "autocomplete": "off"}
+            attrs = {
+                "inputmode": "numeric",
+                "placeholder": gettext("No limit"),
+                "autocomplete": "off",
+            }
             self.fields[name] = forms.IntegerField(
-                label=label,
+                label=str(label),
                 required=False,
                 min_value=0,
                 max_value=largest,
                 widget=forms.TextInput(attrs),
             )
-        self.fields[BUDGET] = DollarsField(label=f"{BUDGET_LABEL}, in dollars")
+        self.fields[BUDGET] = DollarsField(
+            label=gettext("%(limit)s, in dollars") % {"limit": BUDGET_LABEL}
+        )
 
     @property
     def limits(self) -> dict[str, int | None]:
@@ -165,7 +176,7 @@ class ModelsField(forms.MultipleChoiceField):
     def offer(self, registered: list[str], current: list[str]) -> None:
         lost = [name for name in current if name not in registered]
         self.choices = [(name, name) for name in registered] + [
-            (name, f"{name} (no longer offered)") for name in lost
+            (name, gettext("%(name)s (no longer offered)") % {"name": name}) for name in lost
         ]
 
 

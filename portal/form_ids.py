@@ -8,6 +8,7 @@ nobody can choose an id.
 from __future__ import annotations
 
 from django.core import signing
+from django.utils.translation import gettext
 
 from tenants.errors import InvalidInput
 from tenants.identifiers import new_key_id
@@ -26,7 +27,7 @@ def read_key_form_id(text: str, user: User, organization: Organization) -> str:
     try:
         value: str = signing.loads(text, salt=_salt(user, organization), max_age=MAX_AGE_S)
     except signing.BadSignature as error:
-        raise InvalidInput("This form has expired. Please send it again.") from error
+        raise InvalidInput(gettext("This form has expired. Please send it again.")) from error
     return value
 
 

@@ -12,9 +12,11 @@ from django.contrib import messages
 from django.db import IntegrityError, transaction
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
+from django.utils.translation import gettext, gettext_lazy
 
 from portal import invited
 from portal.fields import NameField
+from portal.room_words import choices_of
 from tenants import actions
 from tenants.models import Organization, ScreeningPolicy, User
 
@@ -23,8 +25,8 @@ class SignupForm(AllauthSignupForm):  # type: ignore[misc]
     """A person and their organization, created together or not at all."""
 
     organization = NameField(
-        label="Organization name",
-        help_text="Your company or team. You can change it later.",
+        label=gettext_lazy("Organization name"),
+        help_text=gettext_lazy("Your company or team. You can change it later."),
         widget=forms.TextInput(attrs={"autocomplete": "organization"}),
     )
     field_order = ("email", "organization", "password1", "password2")
@@ -69,29 +71,33 @@ class SignupForm(AllauthSignupForm):  # type: ignore[misc]
             result: tuple[User | None, HttpResponse | None] = super().try_save(request)
         except IntegrityError:
             # Two submissions of the same form: the other one has just made the account.
-            messages.info(request, "Please log in to continue.")
+            messages.info(request, gettext("Please log in to continue."))
             return None, redirect("account_login")
         return result
 
 
 class OrganizationForm(forms.Form):
-    name = NameField(label="Organization name")
+    name = NameField(label=gettext_lazy("Organization name"))
 
 
 class SettingsForm(forms.Form):
-    name = NameField(label="Organization name")
+    name = NameField(label=gettext_lazy("Organization name"))
     screening_policy = forms.ChoiceField(
-        label="Content screening",
-        choices=ScreeningPolicy.choices,
-        help_text="What happens when a prompt or an answer falls into a screened category.",
+        label=gettext_lazy("Content screening"),
+        choices=choices_of(ScreeningPolicy),
+        help_text=gettext_lazy(
+            "What happens when a prompt or an answer falls into a screened category."
+        ),
     )
     answers_kept_days = forms.IntegerField(
-        label="Days that answers are kept",
+        label=gettext_lazy("Days that answers are kept"),
         required=False,
         min_value=0,
         max_value=365,
-        help_text="Responses, and chat completions that ask for it, are kept encrypted for so "
-        "long; 0 keeps none, and forgets those that are there.",
+        help_text=gettext_lazy(
+            "Responses, and chat completions that ask for it, are kept encrypted for so "
+            "long; 0 keeps none, and forgets those that are there."
+        ),
     )
 
     def __init__(self, *args: Any, organization: Organization, **kwargs: Any):

@@ -11,6 +11,8 @@ from typing import Any, Protocol
 from allauth.account.models import EmailAddress
 from allauth.socialaccount.models import SocialApp, SocialLogin
 from django.http import HttpRequest
+from django.utils.functional import Promise
+from django.utils.translation import override
 
 from tenants.models import User
 
@@ -18,10 +20,20 @@ from tenants.models import User
 class Refused(Exception):
     """Why this person does not come in, in words for them; ``leads_to`` is where they can."""
 
-    def __init__(self, problem: str, leads_to: str = ""):
+    def __init__(self, problem: str | Promise, leads_to: str = ""):
         super().__init__(problem)
         self.problem = problem
         self.leads_to = leads_to
+
+    @property
+    def reason(self) -> str:
+        return in_english(self.problem)
+
+
+def in_english(problem: str | Promise) -> str:
+    """As the audit trail keeps it: whoever reads it later need not read the language of then."""
+    with override("en"):
+        return str(problem)
 
 
 class IdentitySource(Protocol):

@@ -7,6 +7,7 @@ history nor whoever reads the session's table has it.
 from __future__ import annotations
 
 from django.http import HttpRequest
+from django.utils.translation import gettext
 
 from portal.pages import LAST_ORGANIZATION
 from tenants import actions, scope
@@ -55,7 +56,7 @@ def accept(request: HttpRequest, user: User) -> Membership:
     """Make the user a member; InvitationInvalid if the link does not work, or not for them."""
     token = token_of(request)
     if token is None:
-        raise InvitationInvalid("This invitation has expired, was used, or was withdrawn.")
+        raise InvitationInvalid(gettext("This invitation has expired, was used, or was withdrawn."))
     address = request.META.get("REMOTE_ADDR") or None
     membership = actions.accept_invitation(token, user=user, address=address)
     forget(request)

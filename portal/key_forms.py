@@ -9,6 +9,9 @@ from typing import Any
 from django import forms
 from django.core.exceptions import ValidationError
 from django.utils import timezone
+from django.utils.formats import date_format
+from django.utils.functional import Promise
+from django.utils.translation import gettext, gettext_lazy
 
 from portal.fields import (
     BUDGET,
@@ -28,22 +31,26 @@ from tenants.models import ApiKey, Project, ServiceAccount
 
 ON_A_DATE = "date"
 KEEP = "keep"
-EXPIRIES: dict[str, tuple[str, timedelta | None]] = {
-    "": ("Never", None),
-    "7": ("In 7 days", timedelta(days=7)),
-    "30": ("In 30 days", timedelta(days=30)),
-    "90": ("In 90 days", timedelta(days=90)),
-    "365": ("In a year", timedelta(days=365)),
-    ON_A_DATE: ("At the end of a day …", None),
+EXPIRIES: dict[str, tuple[Promise, timedelta | None]] = {
+    "": (gettext_lazy("Never"), None),
+    "7": (gettext_lazy("In 7 days"), timedelta(days=7)),
+    "30": (gettext_lazy("In 30 days"), timedelta(days=30)),
+    "90": (gettext_lazy("In 90 days"), timedelta(days=90)),
+    "365": (gettext_lazy("In a year"), timedelta(days=365)),
+    ON_A_DATE: (gettext_lazy("At the end of a day …"), None),
 }
 # Whoever means longer means never.
 LONGEST_LIFE = timedelta(days=3_653)
 
 
+def _written(moment: datetime) -> str:
+    return date_format(moment.astimezone(UTC), "j M Y, H:i")
+
+
 class ExpiryMixin(forms.Form):
-    expires = forms.ChoiceField(label="Expires", required=False)
+    expires = forms.ChoiceField(label=gettext_lazy("Expires"), required=False)
     expires_on = forms.DateField(
-        label="Last day (UTC)",
+        label=gettext_lazy("Last day (UTC)"),
         required=False,
         widget=forms.DateInput(attrs={"type": "date"}, format="%Y-%m-%d"),
     )
@@ -51,9 +58,12 @@ class ExpiryMixin(forms.Form):
     def __init__(self, *args: Any, current: datetime | None = None, **kwargs: Any):
         super().__init__(*args, **kwargs)
         self.current_expiry = current
-        choices = {value: label for value, (label, _) in EXPIRIES.items()}
+        choices: dict[str, str | Promise] = {value: label for value, (label, _) in EXPIRIES.items()}
         if current is not None:
-            choices = {KEEP: f"As now: {current.astimezone(UTC):%d %b %Y, %H:%M}", **choices}
+            choices = {
+                KEEP: gettext("As now: %(time)s UTC") % {"time": _written(current)},
+                **choices,
+            }
         self.fields["expires"].choices = list(choices.items())  # type: ignore[attr-defined]
 
     def clean(self) -> dict[str, Any]:
@@ -65,11 +75,11 @@ class ExpiryMixin(forms.Form):
     def _check_day(self, day: date | None) -> None:
         today = timezone.now().date()
         if day is None:
-            self.add_error("expires_on", "Choose the key’s last day.")
+            self.add_error("expires_on", gettext("Choose the key’s last day."))
         elif day < today:
-            self.add_error("expires_on", "This day has passed.")
+            self.add_error("expires_on", gettext("This day has passed."))
         elif day > today + LONGEST_LIFE:
-            self.add_error("expires_on", "At most ten years ahead.")
+            self.add_error("expires_on", gettext("At most ten years ahead."))
 
     @property
     def expires_at(self) -> datetime | None:
@@ -87,21 +97,25 @@ class KeyTermsForm(ExpiryMixin, LimitsMixin):
     """What a key that infers may do. For a key that exists, ``key`` fills it in."""
 
     name = NameField(
-        label="Name",
-        help_text="What will use it, for example “staging backend”.",
+        label=gettext_lazy("Name"),
+        help_text=gettext_lazy("What will use it, for example “staging backend”."),
         widget=forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false"}),
     )
     scopes = forms.MultipleChoiceField(
-        label="May do",
+        label=gettext_lazy("May do"),
         required=False,
         choices=[(word.name, word.label) for word in SCOPES],
         widget=forms.CheckboxSelectMultiple,
-        help_text="None chosen: everything that a key can do.",
+        help_text=gettext_lazy("None chosen: everything that a key can do."),
     )
-    allowed_models = ModelsField(label="Models", help_text="None chosen: every model.")
+    allowed_models = ModelsField(
+        label=gettext_lazy("Models"), help_text=gettext_lazy("None chosen: every model.")
+    )
     allowed_networks = NetworksField(
-        label="Networks",
-        help_text="Addresses or networks from which it may be used, one a line. Empty: all.",
+        label=gettext_lazy("Networks"),
+        help_text=gettext_lazy(
+            "Addresses or networks from which it may be used, one a line. Empty: all."
+        ),
     )
     field_order = ("form_id", "name", "owner", "expires", "expires_on")
 
@@ -136,6 +150,10 @@ class KeyTermsForm(ExpiryMixin, LimitsMixin):
         )
 
 
+_PROJECTS = gettext_lazy("Projects")
+_ACCOUNTS = gettext_lazy("Service accounts")
+
+
 class OwnerField(forms.ChoiceField):
     """A project, or a service account of one, by public id."""
 
@@ -143,14 +161,14 @@ class OwnerField(forms.ChoiceField):
 
     def offer(self, projects: Iterable[Project], accounts: Iterable[ServiceAccount]) -> None:
         self.owners: dict[str, Project | ServiceAccount] = {}
-        groups: dict[str, list[tuple[str, str]]] = {"Projects": [], "Service accounts": []}
+        groups: dict[Promise, list[tuple[str, str]]] = {_PROJECTS: [], _ACCOUNTS: []}
         for project in projects:
             self.owners[project.public_id] = project
-            groups["Projects"].append((project.public_id, project.name))
+            groups[_PROJECTS].append((project.public_id, project.name))
         for account in accounts:
             self.owners[account.public_id] = account
             label = f"{account.name} · {account.project.name}"
-            groups["Service accounts"].append((account.public_id, label))
+            groups[_ACCOUNTS].append((account.public_id, label))
         self.choices = [(label, listed) for label, listed in groups.items() if listed]
 
     def clean(self, value: Any) -> Project | ServiceAccount:
@@ -160,8 +178,10 @@ class OwnerField(forms.ChoiceField):
 class KeyForm(KeyTermsForm):
     form_id = forms.CharField(max_length=200, widget=forms.HiddenInput)
     owner = OwnerField(
-        label="Belongs to",
-        help_text="A project’s key is yours and ends when you leave; a service account’s stays.",
+        label=gettext_lazy("Belongs to"),
+        help_text=gettext_lazy(
+            "A project’s key is yours and ends when you leave; a service account’s stays."
+        ),
     )
 
     def __init__(
@@ -182,12 +202,13 @@ class AdminKeyForm(PermissionsMixin, ExpiryMixin):
 
     form_id = forms.CharField(max_length=200, widget=forms.HiddenInput, required=False)
     name = NameField(
-        label="Name",
-        help_text="The program that manages, for example “terraform”.",
+        label=gettext_lazy("Name"),
+        help_text=gettext_lazy("The program that manages, for example “terraform”."),
         widget=forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false"}),
     )
     allowed_networks = NetworksField(
-        label="Networks", help_text="Where it may be used from, one a line. Empty: everywhere."
+        label=gettext_lazy("Networks"),
+        help_text=gettext_lazy("Where it may be used from, one a line. Empty: everywhere."),
     )
 
     def __init__(self, *args: Any, held: frozenset[str], key: ApiKey | None = None, **kwargs: Any):
@@ -210,17 +231,17 @@ class AdminKeyForm(PermissionsMixin, ExpiryMixin):
         )
 
 
-OVERLAPS: dict[str, tuple[str, timedelta]] = {
-    "0": ("No time: it stops working now", timedelta(0)),
-    "3600": ("One more hour", timedelta(hours=1)),
-    "86400": ("One more day", timedelta(days=1)),
-    "604800": ("Seven more days", timedelta(days=7)),
+OVERLAPS: dict[str, tuple[Promise, timedelta]] = {
+    "0": (gettext_lazy("No time: it stops working now"), timedelta(0)),
+    "3600": (gettext_lazy("One more hour"), timedelta(hours=1)),
+    "86400": (gettext_lazy("One more day"), timedelta(days=1)),
+    "604800": (gettext_lazy("Seven more days"), timedelta(days=7)),
 }
 
 
 class RotateForm(forms.Form):
     overlap = forms.ChoiceField(
-        label="The old secret keeps working for",
+        label=gettext_lazy("The old secret keeps working for"),
         choices=[(value, label) for value, (label, _) in OVERLAPS.items()],
         widget=forms.RadioSelect,
         initial="86400",
@@ -238,8 +259,10 @@ class RotateForm(forms.Form):
         cleaned = super().clean() or self.cleaned_data
         if cleaned.get("seen", "") != self.state:
             raise ValidationError(
-                "This key was rotated after the form was shown. If that was you, its new secret "
-                "was in the first answer; if you did not copy it, rotate once more.",
+                gettext(
+                    "This key was rotated after the form was shown. If that was you, its new secret "
+                    "was in the first answer; if you did not copy it, rotate once more."
+                ),
                 code="stale",
             )
         return cleaned
@@ -251,22 +274,31 @@ class RotateForm(forms.Form):
 
 class SuspendForm(forms.Form):
     reason = NameField(
-        label="Reason", required=False, max_length=200, help_text="Shown with the key. Optional."
+        label=gettext_lazy("Reason"),
+        required=False,
+        max_length=200,
+        help_text=gettext_lazy("Shown with the key. Optional."),
     )
 
 
 class KeyFilter(forms.Form):
     q = forms.CharField(
-        label="Search",
+        label=gettext_lazy("Search"),
         required=False,
         max_length=120,
         widget=forms.TextInput(
-            attrs={"type": "search", "placeholder": "Name, last four or ID", "autocomplete": "off"}
+            attrs={
+                "type": "search",
+                "placeholder": gettext_lazy("Name, last four or ID"),
+                "autocomplete": "off",
+            }
         ),
     )
-    project = forms.ChoiceField(label="Project", required=False, widget=QuickSelect)
+    project = forms.ChoiceField(label=gettext_lazy("Project"), required=False, widget=QuickSelect)
     state = forms.ChoiceField(
-        label="Status", required=False, choices=[("", "Any status"), *LABELS.items()]
+        label=gettext_lazy("Status"),
+        required=False,
+        choices=[("", gettext_lazy("Any status")), *LABELS.items()],
     )
 
     def __init__(self, *args: Any, projects: Iterable[Project], **kwargs: Any):

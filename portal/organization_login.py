@@ -8,6 +8,7 @@ from typing import Any
 from allauth.account.models import EmailAddress
 from allauth.socialaccount.models import SocialApp, SocialLogin
 from django.http import HttpRequest
+from django.utils.translation import gettext_lazy
 
 from portal import account_audit
 from portal.identity_sources import Refused, address_of, confirm_address
@@ -82,20 +83,26 @@ class OfOrganization:
     def check(self, request: HttpRequest, sociallogin: SocialLogin) -> None:
         email, user = address_of(sociallogin), sociallogin.user
         if not email or sociallogin.account.extra_data.get("email_denied"):
-            raise Refused("Your provider did not confirm an e-mail address.")
+            raise Refused(gettext_lazy("Your provider did not confirm an e-mail address."))
         if not self.vouches_for(email):
             raise Refused(
-                "The domain of your e-mail address is not verified for this organization."
+                gettext_lazy(
+                    "The domain of your e-mail address is not verified for this organization."
+                )
             )
         if not sociallogin.is_existing:
             if EmailAddress.objects.filter(email=email, verified=True).exists():
-                raise Refused("Another account here has this address; remove it there first.")
+                raise Refused(
+                    gettext_lazy("Another account here has this address; remove it there first.")
+                )
             return
         if user.is_staff:
             # Else a customer's administrator could make themselves staff of the platform.
-            raise Refused("Staff log in with their own password.")
+            raise Refused(gettext_lazy("Staff log in with their own password."))
         if not self.vouches_for(user.email):
-            raise Refused("Your account has moved to an address outside of this organization.")
+            raise Refused(
+                gettext_lazy("Your account has moved to an address outside of this organization.")
+            )
 
     def welcome(self, request: HttpRequest, sociallogin: SocialLogin) -> None:
         pass  # Whoever comes joins, each time: ``settle``.

@@ -5,15 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 from django import forms
+from django.utils.functional import Promise
+from django.utils.translation import gettext_lazy
 
 from portal.permission_words import PERMISSION_LABELS, PERMISSIONS
 
 
 class PermissionsMixin(forms.Form):
     permissions = forms.MultipleChoiceField(
-        label="Permissions",
+        label=gettext_lazy("Permissions"),
         widget=forms.CheckboxSelectMultiple,
-        error_messages={"required": "Choose at least one."},
+        error_messages={"required": gettext_lazy("Choose at least one.")},
     )
 
     def __init__(self, *args: Any, held: frozenset[str], **kwargs: Any):
@@ -23,7 +25,7 @@ class PermissionsMixin(forms.Form):
         self.fields["permissions"].choices = offered  # type: ignore[attr-defined]
 
     @property
-    def permission_groups(self) -> list[tuple[str, list[dict[str, Any]]]]:
+    def permission_groups(self) -> list[tuple[str | Promise, list[dict[str, Any]]]]:
         """What the acting person lacks is shown too, so that nobody wonders where it went."""
         chosen = frozenset(self["permissions"].value() or ())
         return [

@@ -6,25 +6,31 @@ from typing import Any
 
 from django import forms
 from django.core.exceptions import ValidationError
+from django.utils.translation import gettext, gettext_lazy
 
 from portal.fields import LIMIT_NAMES, LimitsMixin, ModelsField, NameField
+from portal.room_words import choices_of
 from tenants.models import LimitFields, Project, ProjectRole
 
 
 class ProjectNameForm(forms.Form):
     name = NameField(
-        label="Name",
-        help_text="A product, a team or an environment, for example “Search, production”.",
+        label=gettext_lazy("Name"),
+        help_text=gettext_lazy(
+            "A product, a team or an environment, for example “Search, production”."
+        ),
         widget=forms.TextInput(attrs={"autocomplete": "off"}),
     )
 
 
 class ProjectForm(ProjectNameForm):
     allowed_models = ModelsField(
-        label="Allowed models", help_text="None chosen: every model that is not denied."
+        label=gettext_lazy("Allowed models"),
+        help_text=gettext_lazy("None chosen: every model that is not denied."),
     )
     denied_models = ModelsField(
-        label="Denied models", help_text="Refused to every key of this project."
+        label=gettext_lazy("Denied models"),
+        help_text=gettext_lazy("Refused to every key of this project."),
     )
 
     def __init__(self, *args: Any, models: list[str], project: Project, **kwargs: Any):
@@ -39,7 +45,9 @@ class ProjectForm(ProjectNameForm):
         cleaned = super().clean() or self.cleaned_data
         both = set(cleaned.get("allowed_models", ())) & set(cleaned.get("denied_models", ()))
         if both:
-            raise ValidationError(f"Both allowed and denied: {', '.join(sorted(both))}.")
+            raise ValidationError(
+                gettext("Both allowed and denied: %(names)s.") % {"names": ", ".join(sorted(both))}
+            )
         return cleaned
 
 
@@ -55,7 +63,7 @@ class LimitsForm(LimitsMixin):
 class ModelLimitsForm(LimitsForm):
     """What the project may use of one model; all fields empty ends the limit."""
 
-    model = forms.ChoiceField(label="Model")
+    model = forms.ChoiceField(label=gettext_lazy("Model"))
     field_order = ("model",)
 
     def __init__(self, *args: Any, models: list[str], **kwargs: Any):
@@ -67,23 +75,25 @@ class PersonForm(forms.Form):
     """Somebody of the organization, by address; the page offers addresses to choose from."""
 
     email = forms.EmailField(
-        label="Member’s e-mail",
+        label=gettext_lazy("Member’s e-mail"),
         widget=forms.EmailInput(attrs={"autocomplete": "off", "list": "people"}),
     )
 
 
 class ProjectMemberForm(PersonForm):
-    role = forms.ChoiceField(label="Role", choices=ProjectRole.choices, initial=ProjectRole.MEMBER)
+    role = forms.ChoiceField(
+        label=gettext_lazy("Role"), choices=choices_of(ProjectRole), initial=ProjectRole.MEMBER
+    )
 
 
 class ProjectRoleForm(forms.Form):
-    role = forms.ChoiceField(label="Role", choices=ProjectRole.choices)
+    role = forms.ChoiceField(label=gettext_lazy("Role"), choices=choices_of(ProjectRole))
 
 
 class ServiceAccountForm(forms.Form):
     name = NameField(
-        label="Name",
-        help_text="The program, for example “nightly-indexer”.",
+        label=gettext_lazy("Name"),
+        help_text=gettext_lazy("The program, for example “nightly-indexer”."),
         widget=forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false"}),
     )
 
@@ -92,7 +102,7 @@ class TypedNameForm(forms.Form):
     """What cannot be undone asks for the name of what it is done to."""
 
     typed = forms.CharField(
-        label="Type the name to confirm",
+        label=gettext_lazy("Type the name to confirm"),
         max_length=200,
         widget=forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false"}),
     )
@@ -105,5 +115,5 @@ class TypedNameForm(forms.Form):
     def clean_typed(self) -> str:
         typed: str = self.cleaned_data["typed"]
         if typed != self.name.strip():
-            raise ValidationError("This is not the name.")
+            raise ValidationError(gettext("This is not the name."))
         return typed

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from django.utils.translation import gettext
+
+from portal.room_words import in_words
 from tenants import access, permissions
 from tenants.errors import AccessDenied
 from tenants.models import ApiKey, Membership, Project
@@ -41,7 +44,10 @@ def check_reach(membership: Membership, permission: str) -> Reach:
     """The same; AccessDenied where it is nowhere."""
     reach = reach_of(membership, permission)
     if not reach:
-        raise AccessDenied(f"Your role ({membership.get_role_display()}) does not allow this.")
+        raise AccessDenied(
+            gettext("Your role (%(role)s) does not allow this.")
+            % {"role": in_words(membership.get_role_display())}
+        )
     return reach
 
 
@@ -66,7 +72,10 @@ def check_may_change(membership: Membership, key: ApiKey) -> None:
     than they have themselves.
     """
     if not may_mint(membership, key.kind, key.project):
-        raise AccessDenied(f"Your role ({membership.get_role_display()}) does not allow this.")
+        raise AccessDenied(
+            gettext("Your role (%(role)s) does not allow this.")
+            % {"role": in_words(membership.get_role_display())}
+        )
     if key.kind == ApiKey.Kind.ADMIN:
         held = frozenset(key.scopes) or permissions.ALL
         access.actor_of(membership).check_gives(held)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from allauth.usersessions.internal.flows.sessions import end_sessions
 from allauth.usersessions.models import UserSession
 from django.http import HttpRequest, HttpResponse
+from django.utils.translation import gettext
 
 from portal import account_audit
 from tenants.errors import NotFound
@@ -54,7 +55,7 @@ def end_session(request: HttpRequest, user: User, pk: int) -> None:
     """End one of the user's sessions; another's is absent."""
     session = UserSession.objects.filter(user=user, pk=pk).first()
     if session is None:
-        raise NotFound("No such session.")
+        raise NotFound(gettext("No such session."))
     _end(request, user, [session])
 
 

@@ -19,6 +19,8 @@ from django.contrib import messages
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
+from django.utils.functional import Promise
+from django.utils.translation import gettext_lazy
 
 from portal import social_login
 from portal.identity_sources import IdentitySource, Refused, address_of, source_of
@@ -65,11 +67,11 @@ class SocialAccountAdapter(DefaultSocialAccountAdapter):
         source = source_of(sociallogin)
         try:
             if sociallogin.state.get("process") != AuthProcess.LOGIN:
-                raise Refused("This log-in was not started here.")
+                raise Refused(gettext_lazy("This log-in was not started here."))
             source.check(request, sociallogin)
         except Refused as refused:
             known = sociallogin.user if sociallogin.is_existing else None
-            source.record_refused(request, refused.problem, known)
+            source.record_refused(request, refused.reason, known)
             raise ImmediateHttpResponse(_answer(request, refused)) from refused
         _forget_unproven(sociallogin)
 
@@ -80,7 +82,7 @@ class SocialAccountAdapter(DefaultSocialAccountAdapter):
                 user: User = super().save_user(request, sociallogin, form)
                 source.welcome(request, sociallogin)
         except Refused as refused:
-            source.record_refused(request, refused.problem)
+            source.record_refused(request, refused.reason)
             raise ImmediateHttpResponse(_answer(request, refused)) from refused
         return user
 
@@ -107,14 +109,14 @@ def _get_organization(handle: str | None) -> OfOrganization | None:
     return OfOrganization(provider) if provider is not None else None
 
 
-def refuse(request: HttpRequest, problem: str) -> HttpResponse:
+def refuse(request: HttpRequest, problem: str | Promise) -> HttpResponse:
     return render(request, "socialaccount/refused.html", {"problem": problem}, status=403)
 
 
 def _answer(request: HttpRequest, refused: Refused) -> HttpResponse:
     if not refused.leads_to:
         return refuse(request, refused.problem)
-    messages.error(request, refused.problem)
+    messages.error(request, str(refused.problem))
     return redirect(refused.leads_to)
 
 

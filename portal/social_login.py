@@ -16,6 +16,8 @@ from django.conf import settings
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.http import urlencode
+from django.utils.text import format_lazy
+from django.utils.translation import gettext_lazy
 
 from portal import account_audit, invited
 from portal.identity_sources import Refused, address_of, confirm_address
@@ -66,7 +68,11 @@ class OfPlatform:
     def check(self, request: HttpRequest, sociallogin: SocialLogin) -> None:
         email, user = address_of(sociallogin), sociallogin.user
         if not email or sociallogin.account.extra_data.get("email_denied"):
-            raise Refused(f"{self.name} did not confirm your e-mail address.")
+            raise Refused(
+                format_lazy(
+                    gettext_lazy("{name} did not confirm your e-mail address."), name=self.name
+                )
+            )
         is_known = sociallogin.is_existing
         if is_known:
             _check_open(user)
@@ -115,9 +121,9 @@ def _is_invited(request: HttpRequest, email: str) -> bool:
 def _check_open(user: User) -> None:
     if user.is_staff:
         # Staff's second factor and password are ours to ask for, nobody else's to replace.
-        raise Refused("Staff log in with their own password.")
+        raise Refused(gettext_lazy("Staff log in with their own password."))
     if not user.is_active:
-        raise Refused("This account is closed.")
+        raise Refused(gettext_lazy("This account is closed."))
 
 
 def _check_not_enforced(email: str) -> None:
@@ -129,4 +135,4 @@ def _check_not_enforced(email: str) -> None:
 def _check_proved_by_no_other(email: str, user: User) -> None:
     """An account that proved the address keeps it, also as one beside its log-in name."""
     if EmailAddress.objects.filter(email=email, verified=True).exclude(user_id=user.pk).exists():
-        raise Refused("Another account here has this address; remove it there first.")
+        raise Refused(gettext_lazy("Another account here has this address; remove it there first."))

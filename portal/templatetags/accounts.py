@@ -7,6 +7,7 @@ import re
 from allauth.mfa.models import Authenticator
 from django import template
 from django.db.models import QuerySet
+from django.utils.translation import gettext
 
 from tenants import access
 from tenants.models import Membership, User
@@ -49,5 +50,12 @@ def browser(user_agent: str) -> str:
         next((name for sign, name in known if sign in user_agent), "")
         for known in (BROWSERS, SYSTEMS)
     ]
-    found = " on ".join(name for name in names if name)
-    return found or re.split(r"[\s(]", user_agent.strip(), maxsplit=1)[0][:60] or "Unknown browser"
+    program, system = names
+    if program and system:
+        return gettext("%(program)s on %(system)s") % {"program": program, "system": system}
+    found = program or system
+    return (
+        found
+        or re.split(r"[\s(]", user_agent.strip(), maxsplit=1)[0][:60]
+        or gettext("Unknown browser")
+    )

@@ -142,38 +142,41 @@ def masked(key: ApiKey) -> str:
 @register.filter
 def key_summary(key: ApiKey) -> str:
     """What a key may do, in a few words for a table."""
-    may = ", ".join(scope_label(name) for name in key.scopes) or "Everything"
+    may = ", ".join(scope_label(name) for name in key.scopes) or gettext("Everything")
+    models, networks = len(key.allowed_models), len(key.allowed_networks)
     held_to = [
         words
         for words, is_set in (
-            (_count(len(key.allowed_models), "model"), key.allowed_models),
-            (_count(len(key.allowed_networks), "network"), key.allowed_networks),
-            ("own limits", limits(key)),
+            (
+                ngettext("%(count)d model", "%(count)d models", models) % {"count": models},
+                models,
+            ),
+            (
+                ngettext("%(count)d network", "%(count)d networks", networks) % {"count": networks},
+                networks,
+            ),
+            (gettext("own limits"), limits(key)),
         )
         if is_set
     ]
     return " · ".join([may, *held_to])
 
 
-def _count(count: int, noun: str) -> str:
-    return f"{count} {noun}{'' if count == 1 else 's'}"
-
-
 @register.filter
 def scope_label(scope: str) -> str:
-    return SCOPE_LABELS.get(scope) or PERMISSION_LABELS.get(scope, scope)
+    return str(SCOPE_LABELS.get(scope) or PERMISSION_LABELS.get(scope, scope))
 
 
 @register.filter
 def limits(row: LimitFields | Limits) -> list[tuple[str, str]]:
     """The limits that a row sets, in words."""
     found = [
-        (label, f"{getattr(row, name):,}")
+        (str(label), thousands(getattr(row, name)))
         for name, (label, _) in LIMITS.items()
         if getattr(row, name) is not None
     ]
     budget = getattr(row, BUDGET)
-    return found if budget is None else [*found, (BUDGET_LABEL, micros(budget))]
+    return found if budget is None else [*found, (str(BUDGET_LABEL), micros(budget))]
 
 
 def _time(value: datetime, text: str) -> SafeString:

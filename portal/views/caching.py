@@ -6,6 +6,7 @@ from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
+from django.utils.translation import gettext
 from django.views.decorators.http import require_http_methods
 from redis.exceptions import RedisError
 
@@ -27,7 +28,7 @@ def caching(request: HttpRequest, membership: Membership) -> HttpResponse:
         form = CachingForm(request.POST, organization=organization)
         if form.is_valid():
             return save_organization(
-                request, membership, form.changes, "caching", "Caching changed."
+                request, membership, form.changes, "caching", gettext("Caching changed.")
             )
         status = 400
     context = {"form": form, "report": _report(organization)}
@@ -51,10 +52,14 @@ def forget_answers(request: HttpRequest, membership: Membership) -> HttpResponse
     back = reverse("caching", args=[organization.public_id])
     if request.method != "POST":
         confirmation = Confirmation(
-            title="Forget cached answers?",
-            text=f"Every answer kept for {organization.name}, exact and semantic, is void from now "
-            "on, those being made included. The next requests run and are billed in full.",
-            button="Forget them",
+            title=gettext("Forget cached answers?"),
+            text=gettext(
+                "Every answer kept for %(name)s, exact and semantic, is void from now "
+                "on, those being made included. The next requests run and are billed in "
+                "full."
+            )
+            % {"name": organization.name},
+            button=gettext("Forget them"),
             back=back,
         )
         return ask(request, membership, confirmation, tab="settings")
@@ -63,7 +68,9 @@ def forget_answers(request: HttpRequest, membership: Membership) -> HttpResponse
             organization, acting_user=user_of(request), address=address_of(request)
         )
     except RedisError:
-        messages.error(request, "The cache does not answer; nothing was forgotten. Try again.")
+        messages.error(
+            request, gettext("The cache does not answer; nothing was forgotten. Try again.")
+        )
     else:
-        messages.success(request, "Cached answers are forgotten.")
+        messages.success(request, gettext("Cached answers are forgotten."))
     return redirect(back)

@@ -7,6 +7,7 @@ from django.core.paginator import Paginator
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
+from django.utils.translation import gettext
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from portal.confirmations import Confirmation, ask
@@ -49,7 +50,9 @@ def create_group(request: HttpRequest, membership: Membership) -> HttpResponse:
             add_refusal(form, error.message, error.param)
         else:
             return redirect("group", organization.public_id, group.public_id)
-    return _form_page(request, membership, form, "New group", "Create group", None)
+    return _form_page(
+        request, membership, form, gettext("New group"), gettext("Create group"), None
+    )
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -84,12 +87,16 @@ def _add_member(
 ) -> bool:
     person = selectors.find_member(membership.organization, form.cleaned_data["email"])
     if person is None:
-        form.add_error("email", "Nobody in this organization has this address.")
+        form.add_error("email", gettext("Nobody in this organization has this address."))
         return False
     actions.add_group_member(
         group, person.user, actor=access.actor_of(membership), address=address_of(request)
     )
-    messages.success(request, f"{person.user.email} is in “{group.name}” now.")
+    messages.success(
+        request,
+        gettext("%(email)s is in “%(name)s” now.")
+        % {"email": person.user.email, "name": group.name},
+    )
     return True
 
 
@@ -101,11 +108,15 @@ def remove_group_member(
     group = access.access_group(membership.organization, group_id)
     member = selectors.get_group_members(group).filter(user__public_id=user_id).first()
     if member is None:
-        raise NotFound("No such member.")
+        raise NotFound(gettext("No such member."))
     actions.remove_group_member(
         member, actor=access.actor_of(membership), address=address_of(request)
     )
-    messages.success(request, f"{member.user.email} is no longer in “{group.name}”.")
+    messages.success(
+        request,
+        gettext("%(email)s is no longer in “%(name)s”.")
+        % {"email": member.user.email, "name": group.name},
+    )
     return redirect("group", membership.organization.public_id, group_id)
 
 
@@ -127,7 +138,9 @@ def rename_group(request: HttpRequest, membership: Membership, group_id: str) ->
             add_refusal(form, error.message, error.param)
         else:
             return redirect("group", membership.organization.public_id, group_id)
-    return _form_page(request, membership, form, "Rename the group", "Save", group)
+    return _form_page(
+        request, membership, form, gettext("Rename the group"), gettext("Save"), group
+    )
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -137,15 +150,17 @@ def delete_group(request: HttpRequest, membership: Membership, group_id: str) ->
     group = access.access_group(organization, group_id)
     if request.method == "POST":
         actions.delete_group(group, actor=access.actor_of(membership), address=address_of(request))
-        messages.success(request, f"“{group.name}” is deleted.")
+        messages.success(request, gettext("“%(name)s” is deleted.") % {"name": group.name})
         return redirect("groups", organization.public_id)
     counted = selectors.get_groups(organization).get(pk=group.pk)
     confirmation = Confirmation(
-        title=f"Delete the group “{group.name}”?",
-        text="Its people lose what the group gave them; they stay members of the organization.",
-        button="Delete group",
+        title=gettext("Delete the group “%(name)s”?") % {"name": group.name},
+        text=gettext(
+            "Its people lose what the group gave them; they stay members of the organization."
+        ),
+        button=gettext("Delete group"),
         back=reverse("group", args=[organization.public_id, group_id]),
-        facts={"People": counted.people, "Roles": counted.roles},  # type: ignore[attr-defined]
+        facts={gettext("People"): counted.people, gettext("Roles"): counted.roles},  # type: ignore[attr-defined]
     )
     return ask(request, membership, confirmation, tab="members")
 

@@ -7,6 +7,7 @@ from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
+from django.utils.translation import gettext
 from django.views.decorators.debug import sensitive_variables
 from django.views.decorators.http import require_http_methods
 
@@ -14,6 +15,7 @@ from portal.confirmations import Confirmation, ask, refuse
 from portal.fields import add_refusal
 from portal.pages import address_of, organization_page, render_page, user_of
 from portal.people_forms import InviteForm
+from portal.room_words import in_words
 from portal.views.members import roles_within
 from tenants import access, actions, mail, permissions, selectors
 from tenants.errors import InvalidInput, NotFound
@@ -76,7 +78,9 @@ def _invite(
             address=address_of(request),
         )
         mail.send_invitation(invitation, token)
-    messages.success(request, f"The invitation is on its way to {invitation.email}.")
+    messages.success(
+        request, gettext("The invitation is on its way to %(email)s.") % {"email": invitation.email}
+    )
 
 
 def _check_projects(membership: Membership, projects: list[dict[str, str]]) -> None:
@@ -102,11 +106,14 @@ def resend(request: HttpRequest, membership: Membership, invitation_id: str) -> 
             return refuse(request, error, "members", organization.public_id)
         return redirect("members", organization.public_id)
     confirmation = Confirmation(
-        title=f"Send {invitation.email} a new link?",
-        text="The link that they were sent before stops working.",
-        button="Send again",
+        title=gettext("Send %(email)s a new link?") % {"email": invitation.email},
+        text=gettext("The link that they were sent before stops working."),
+        button=gettext("Send again"),
         back=reverse("members", args=[organization.public_id]),
-        facts={"Role": invitation.get_role_display(), "State": _state(invitation)},
+        facts={
+            gettext("Role"): in_words(invitation.get_role_display()),
+            gettext("State"): _state(invitation),
+        },
         is_dangerous=False,
     )
     return ask(request, membership, confirmation, tab="members")
@@ -121,15 +128,21 @@ def revoke(request: HttpRequest, membership: Membership, invitation_id: str) -> 
         actions.revoke_invitation(
             invitation, acting_user=user_of(request), address=address_of(request)
         )
-        messages.success(request, f"The invitation of {invitation.email} is withdrawn.")
+        messages.success(
+            request,
+            gettext("The invitation of %(email)s is withdrawn.") % {"email": invitation.email},
+        )
         return redirect(back)
     confirmation = Confirmation(
-        title=f"Withdraw the invitation of {invitation.email}?",
-        text="Their link stops working at once. You can invite them again.",
-        button="Withdraw",
+        title=gettext("Withdraw the invitation of %(email)s?") % {"email": invitation.email},
+        text=gettext("Their link stops working at once. You can invite them again."),
+        button=gettext("Withdraw"),
         back=back,
-        facts={"Role": invitation.get_role_display(), "State": _state(invitation)},
-        keep="Keep it",
+        facts={
+            gettext("Role"): in_words(invitation.get_role_display()),
+            gettext("State"): _state(invitation),
+        },
+        keep=gettext("Keep it"),
     )
     return ask(request, membership, confirmation, tab="members")
 
@@ -137,9 +150,9 @@ def revoke(request: HttpRequest, membership: Membership, invitation_id: str) -> 
 def _access_open(membership: Membership, invitation_id: str) -> Invitation:
     invitation = access.access_invitation(membership.organization, invitation_id)
     if invitation.accepted_at or invitation.revoked_at:
-        raise NotFound("No such invitation.")
+        raise NotFound(gettext("No such invitation."))
     return invitation
 
 
 def _state(invitation: Invitation) -> str:
-    return str(Invitation.Status(invitation.status).label)
+    return in_words(Invitation.Status(invitation.status).label)

@@ -17,6 +17,7 @@ from django.contrib.auth.views import redirect_to_login
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import redirect, render
 from django.urls import reverse
+from django.utils.translation import gettext
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST
 
@@ -77,7 +78,7 @@ def _accept(request: HttpRequest) -> HttpResponse:
         return _gone(request)
     # The link came by mail to this address.
     verify_email_indirectly(request, user, user.email)
-    messages.success(request, "Welcome. You are a member now.")
+    messages.success(request, gettext("Welcome. You are a member now."))
     return redirect("overview", membership.organization.public_id)
 
 

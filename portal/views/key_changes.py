@@ -9,6 +9,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.translation import gettext
 from django.views.decorators.debug import sensitive_variables
 from django.views.decorators.http import require_http_methods
 
@@ -46,7 +47,10 @@ def edit_key(request: HttpRequest, membership: Membership, key_id: str) -> HttpR
         except InvalidInput as error:
             add_refusal(form, error.message, error.param)
         else:
-            messages.success(request, f"“{key.name}” is saved. It holds within a second.")
+            messages.success(
+                request,
+                gettext("“%(name)s” is saved. It holds within a second.") % {"name": key.name},
+            )
             return _back(key)
     status = 400 if form.errors else 200
     return render_page(
@@ -109,12 +113,17 @@ def suspend_key(request: HttpRequest, membership: Membership, key_id: str) -> Ht
         actions.set_api_key_suspended(
             key, True, reason=reason, acting_user=user_of(request), address=address_of(request)
         )
-        messages.success(request, f"“{key.name}” is suspended until somebody restores it.")
+        messages.success(
+            request,
+            gettext("“%(name)s” is suspended until somebody restores it.") % {"name": key.name},
+        )
         return _back(key)
     confirmation = Confirmation(
-        title=f"Suspend “{key.name}”?",
-        text="Programs that use it are refused within a second, until somebody restores it.",
-        button="Suspend key",
+        title=gettext("Suspend “%(name)s”?") % {"name": key.name},
+        text=gettext(
+            "Programs that use it are refused within a second, until somebody restores it."
+        ),
+        button=gettext("Suspend key"),
         back=_address(key),
         facts=_facts(key),
         is_dangerous=False,
@@ -133,12 +142,12 @@ def restore_key(request: HttpRequest, membership: Membership, key_id: str) -> Ht
         actions.set_api_key_suspended(
             key, False, acting_user=user_of(request), address=address_of(request)
         )
-        messages.success(request, f"“{key.name}” works again.")
+        messages.success(request, gettext("“%(name)s” works again.") % {"name": key.name})
         return _back(key)
     confirmation = Confirmation(
-        title=f"Restore “{key.name}”?",
-        text="Programs that use it are admitted again within a second.",
-        button="Restore key",
+        title=gettext("Restore “%(name)s”?") % {"name": key.name},
+        text=gettext("Programs that use it are admitted again within a second."),
+        button=gettext("Restore key"),
         back=_address(key),
         facts=_facts(key) | {"Suspended": ago(key.suspended_at)},
         is_dangerous=False,
@@ -153,17 +162,21 @@ def revoke_key(request: HttpRequest, membership: Membership, key_id: str) -> Htt
     check_may_stop(membership, key)
     if request.method == "POST":
         actions.revoke_api_key(key, acting_user=user_of(request), address=address_of(request))
-        messages.success(request, f"“{key.name}” is revoked. Programs that use it are refused now.")
+        messages.success(
+            request,
+            gettext("“%(name)s” is revoked. Programs that use it are refused now.")
+            % {"name": key.name},
+        )
         return redirect(_list_of(key))
     if key.revoked_at:
         return _too_late(request, key)
     confirmation = Confirmation(
-        title=f"Revoke “{key.name}”?",
-        text="Programs that use it are refused within a second. This cannot be undone.",
-        button="Revoke key",
+        title=gettext("Revoke “%(name)s”?") % {"name": key.name},
+        text=gettext("Programs that use it are refused within a second. This cannot be undone."),
+        button=gettext("Revoke key"),
         back=_address(key),
         facts=_facts(key),
-        keep="Keep it",
+        keep=gettext("Keep it"),
     )
     return ask(request, membership, confirmation, tab=tab_of(key))
 
@@ -176,7 +189,10 @@ def _facts(key: ApiKey) -> dict[str, Any]:
 
 
 def _too_late(request: HttpRequest, key: ApiKey) -> HttpResponse:
-    messages.info(request, f"“{key.name}” is revoked; there is nothing left to change.")
+    messages.info(
+        request,
+        gettext("“%(name)s” is revoked; there is nothing left to change.") % {"name": key.name},
+    )
     return _back(key)
 
 

@@ -7,11 +7,13 @@ from django.core.paginator import Paginator
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
+from django.utils.translation import gettext, ngettext
 from django.views.decorators.http import require_http_methods, require_safe
 
 from portal.confirmations import Confirmation, ask, refuse
 from portal.pages import address_of, organization_page, render_page, user_of
 from portal.people_forms import MemberFilter, MemberRoleForm
+from portal.room_words import in_words
 from portal.templatetags.portal import moment
 from portal.views.keys import query_of
 from tenants import access, actions, permissions, selectors
@@ -97,7 +99,7 @@ def _change_role(
 ) -> HttpResponse:
     organization_id = membership.organization.public_id
     if role == member.role:
-        messages.info(request, "Nothing was changed.")
+        messages.info(request, gettext("Nothing was changed."))
         return redirect("member", organization_id, member.user.public_id)
     try:
         member = actions.change_member_role(
@@ -105,7 +107,11 @@ def _change_role(
         )
     except InvalidInput as error:
         return refuse(request, error, "member", organization_id, member.user.public_id)
-    messages.success(request, f"{member.user.email} is {member.get_role_display()} now.")
+    messages.success(
+        request,
+        gettext("%(email)s is %(role)s now.")
+        % {"email": member.user.email, "role": in_words(member.get_role_display())},
+    )
     return redirect("members", organization_id)
 
 
@@ -139,24 +145,29 @@ def remove_member(request: HttpRequest, membership: Membership, user_id: str) ->
         return _remove(request, membership, member)
     keys = selectors.count_keys_made_by(organization, member.user)
     confirmation = Confirmation(
-        title=f"Remove {member.user.email}?",
+        title=gettext("Remove %(email)s?") % {"email": member.user.email},
         text=(
-            f"They lose access to {organization.name} at once, and {_keys(keys)} that they made "
-            "will be revoked. Keys of service accounts stay."
+            gettext(
+                "They lose access to %(name)s at once, and %(keys)s that they made will "
+                "be revoked. Keys of service accounts stay."
+            )
+            % {"name": organization.name, "keys": _keys(keys)}
         ),
-        button="Remove member",
+        button=gettext("Remove member"),
         back=reverse("member", args=[organization.public_id, user_id]),
         facts={
-            "Role": member.get_role_display(),
-            "Joined": moment(member.created_at),
-            "Keys that are revoked": keys,
+            gettext("Role"): in_words(member.get_role_display()),
+            gettext("Joined"): moment(member.created_at),
+            gettext("Keys that are revoked"): keys,
         },
     )
     return ask(request, membership, confirmation, tab="members")
 
 
 def _keys(count: int) -> str:
-    return "the one key" if count == 1 else f"{count} keys" if count else "no keys"
+    if not count:
+        return gettext("no keys")
+    return ngettext("the one key", "%(count)d keys", count) % {"count": count}
 
 
 def _remove(request: HttpRequest, membership: Membership, member: Membership) -> HttpResponse:
@@ -167,7 +178,9 @@ def _remove(request: HttpRequest, membership: Membership, member: Membership) ->
         )
     except InvalidInput as error:
         return refuse(request, error, "members", organization_id)
-    messages.success(request, f"{member.user.email} is no longer a member.")
+    messages.success(
+        request, gettext("%(email)s is no longer a member.") % {"email": member.user.email}
+    )
     return redirect("members", organization_id)
 
 
@@ -182,17 +195,23 @@ def leave(request: HttpRequest, membership: Membership) -> HttpResponse:
             )
         except InvalidInput as error:
             return refuse(request, error, "leave", organization.public_id)
-        messages.success(request, f"You have left {organization.name}.")
+        messages.success(request, gettext("You have left %(name)s.") % {"name": organization.name})
         return redirect("home")
     keys = selectors.count_keys_made_by(organization, user_of(request))
     confirmation = Confirmation(
-        title=f"Leave {organization.name}?",
+        title=gettext("Leave %(name)s?") % {"name": organization.name},
         text=(
-            f"You lose access at once, and {_keys(keys)} that you made will be revoked. To come "
-            "back you need an invitation."
+            gettext(
+                "You lose access at once, and %(keys)s that you made will be revoked. To "
+                "come back you need an invitation."
+            )
+            % {"keys": _keys(keys)}
         ),
-        button="Leave organization",
+        button=gettext("Leave organization"),
         back=reverse("members", args=[organization.public_id]),
-        facts={"Your role": membership.get_role_display(), "Keys that are revoked": keys},
+        facts={
+            gettext("Your role"): in_words(membership.get_role_display()),
+            gettext("Keys that are revoked"): keys,
+        },
     )
     return ask(request, membership, confirmation, tab="members")

@@ -8,6 +8,7 @@ from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
+from django.utils.translation import gettext
 from django.views.decorators.http import require_http_methods
 
 from billing import selectors as billing
@@ -38,7 +39,7 @@ def organization_settings(request: HttpRequest, membership: Membership) -> HttpR
         form = SettingsForm(request.POST, organization=organization)
         if form.is_valid():
             return save_organization(
-                request, membership, form.changes, "settings", "Settings saved."
+                request, membership, form.changes, "settings", gettext("Settings saved.")
             )
         status = 400
     context = {
@@ -90,7 +91,7 @@ def save_organization(
         )
         messages.success(request, told)
     else:
-        messages.info(request, "Nothing was changed.")
+        messages.info(request, gettext("Nothing was changed."))
     return redirect(page, membership.organization.public_id)
 
 
@@ -99,13 +100,13 @@ def save_organization(
 def require_second_factor(request: HttpRequest, membership: Membership) -> HttpResponse:
     """Turn the requirement on or off, whichever it is not; an owner's decision."""
     if membership.role != Role.OWNER:
-        raise AccessDenied("Only an owner decides whether members need a second factor.")
+        raise AccessDenied(gettext("Only an owner decides whether members need a second factor."))
     organization = membership.organization
     back = reverse("settings", args=[organization.public_id])
     wanted = not organization.requires_mfa
     if wanted and not second_factor.is_set_up(user_of(request)):
         messages.error(
-            request, "Set up your own second factor first, or you would lock yourself out."
+            request, gettext("Set up your own second factor first, or you would lock yourself out.")
         )
         return redirect(back)
     if request.method == "POST":
@@ -119,7 +120,10 @@ def require_second_factor(request: HttpRequest, membership: Membership) -> HttpR
             address=address_of(request),
         )
         messages.success(
-            request, f"A second factor is {'required' if wanted else 'no longer required'}."
+            request,
+            gettext("A second factor is required.")
+            if wanted
+            else gettext("A second factor is no longer required."),
         )
         return redirect(back)
     confirmation = _requiring(organization, back) if wanted else _not_requiring(back)
@@ -130,19 +134,24 @@ def _requiring(organization: Organization, back: str) -> Confirmation:
     without = selectors.get_members_without_second_factor(organization)
     count = without.count()
     names = ", ".join(member.user.email for member in without[:SHOWN_PEOPLE])
-    more = f" and {count - SHOWN_PEOPLE} more" if count > SHOWN_PEOPLE else ""
+    if count > SHOWN_PEOPLE:
+        more = {"names": names, "count": count - SHOWN_PEOPLE}
+        names = gettext("%(names)s and %(count)s more") % more
     text = (
-        f"{names}{more} cannot see {organization.name} until they set one up. Keys and programs "
-        "go on as before."
+        gettext(
+            "%(names)s cannot see %(name)s until they set one up. Keys and programs go on as "
+            "before."
+        )
+        % {"names": names, "name": organization.name}
         if count
-        else "Everybody here has one. Keys and programs go on as before."
+        else gettext("Everybody here has one. Keys and programs go on as before.")
     )
     return Confirmation(
-        title="Require a second factor?",
+        title=gettext("Require a second factor?"),
         text=text,
-        button="Require it",
+        button=gettext("Require it"),
         back=back,
-        facts={"Members without one": count},
+        facts={gettext("Members without one"): count},
         is_dangerous=False,
         hidden={"requires": "True"},
     )
@@ -150,9 +159,9 @@ def _requiring(organization: Organization, back: str) -> Confirmation:
 
 def _not_requiring(back: str) -> Confirmation:
     return Confirmation(
-        title="Stop requiring a second factor?",
-        text="A stolen password will be enough to get in as a member who has none.",
-        button="Stop requiring it",
+        title=gettext("Stop requiring a second factor?"),
+        text=gettext("A stolen password will be enough to get in as a member who has none."),
+        button=gettext("Stop requiring it"),
         back=back,
         hidden={"requires": "False"},
     )

@@ -8,12 +8,14 @@ from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
+from django.utils.translation import gettext
 from django.views.decorators.http import require_http_methods
 
 from portal.confirmations import Confirmation, ask
 from portal.fields import add_refusal
 from portal.pages import address_of, organization_page, render_page, user_of
 from portal.project_forms import ProjectMemberForm, ProjectRoleForm, ServiceAccountForm
+from portal.room_words import in_words
 from portal.views.projects import access_project, back_to
 from tenants import access, actions, permissions, selectors
 from tenants.errors import InvalidInput, NotFound
@@ -33,7 +35,7 @@ def add_member(request: HttpRequest, membership: Membership, project_id: str) ->
         _check_gives(membership, project, role)
         person = selectors.find_member(membership.organization, form.cleaned_data["email"])
         if person is None:
-            form.add_error("email", "Nobody in this organization has this address.")
+            form.add_error("email", gettext("Nobody in this organization has this address."))
         else:
             try:
                 actions.add_project_member(
@@ -46,15 +48,19 @@ def add_member(request: HttpRequest, membership: Membership, project_id: str) ->
             except InvalidInput as error:
                 add_refusal(form, error.message, "email")
             else:
-                messages.success(request, f"{person.user.email} is in “{project.name}” now.")
+                messages.success(
+                    request,
+                    gettext("%(email)s is in “%(name)s” now.")
+                    % {"email": person.user.email, "name": project.name},
+                )
                 return back_to(project)
     return _form_page(
         request,
         membership,
         project,
         form,
-        title="Add a member",
-        button="Add to project",
+        title=gettext("Add a member"),
+        button=gettext("Add to project"),
         people=selectors.get_members(membership.organization)[:OFFERED_PEOPLE],
     )
 
@@ -75,10 +81,19 @@ def change_member(
         member = actions.change_project_member(
             member, role, acting_user=user_of(request), address=address_of(request)
         )
-        messages.success(request, f"{member.user.email} is {member.get_role_display()} now.")
+        messages.success(
+            request,
+            gettext("%(email)s is %(role)s now.")
+            % {"email": member.user.email, "role": in_words(member.get_role_display())},
+        )
         return back_to(project)
     return _form_page(
-        request, membership, project, form, title=f"Role of {member.user.email}", button="Save"
+        request,
+        membership,
+        project,
+        form,
+        title=gettext("Role of %(email)s") % {"email": member.user.email},
+        button=gettext("Save"),
     )
 
 
@@ -94,17 +109,24 @@ def remove_member(
         actions.remove_project_member(
             member, acting_user=user_of(request), address=address_of(request)
         )
-        messages.success(request, f"{member.user.email} is no longer in “{project.name}”.")
+        messages.success(
+            request,
+            gettext("%(email)s is no longer in “%(name)s”.")
+            % {"email": member.user.email, "name": project.name},
+        )
         return back_to(project)
     confirmation = Confirmation(
-        title=f"Remove {member.user.email} from “{project.name}”?",
+        title=gettext("Remove %(email)s from “%(name)s”?")
+        % {"email": member.user.email, "name": project.name},
         text=(
-            "They keep what their role in the organization allows. Keys that they made stay; "
-            "revoke those one by one if they should end."
+            gettext(
+                "They keep what their role in the organization allows. Keys that they made stay; "
+                "revoke those one by one if they should end."
+            )
         ),
-        button="Remove",
+        button=gettext("Remove"),
         back=_address(project),
-        facts={"Role in the project": member.get_role_display()},
+        facts={gettext("Role in the project"): in_words(member.get_role_display())},
     )
     return ask(request, membership, confirmation, tab="projects")
 
@@ -112,7 +134,7 @@ def remove_member(
 def _access_member(project: Project, user_id: str) -> ProjectMembership:
     member = selectors.get_project_members(project).filter(user__public_id=user_id).first()
     if member is None:
-        raise NotFound("No such member.")
+        raise NotFound(gettext("No such member."))
     return member
 
 
@@ -136,13 +158,20 @@ def create_service_account(
             acting_user=user_of(request),
             address=address_of(request),
         )
-        messages.success(request, f"“{account.name}” is ready. Create its first key.")
+        messages.success(
+            request, gettext("“%(name)s” is ready. Create its first key.") % {"name": account.name}
+        )
         if access.is_allowed(membership, "key.create", project):
             create = reverse("key_create", args=[membership.organization.public_id])
             return redirect(f"{create}?owner={account.public_id}")
         return back_to(project)
     return _form_page(
-        request, membership, project, form, title="New service account", button="Create"
+        request,
+        membership,
+        project,
+        form,
+        title=gettext("New service account"),
+        button=gettext("Create"),
     )
 
 
@@ -157,15 +186,18 @@ def delete_service_account(
         actions.delete_service_account(
             account, acting_user=user_of(request), address=address_of(request)
         )
-        messages.success(request, f"“{account.name}” is deleted and its keys are revoked.")
+        messages.success(
+            request,
+            gettext("“%(name)s” is deleted and its keys are revoked.") % {"name": account.name},
+        )
         return back_to(project)
     current = selectors.get_service_accounts(project).filter(pk=account.pk).get()
     confirmation = Confirmation(
-        title=f"Delete “{account.name}”?",
-        text="Its keys are revoked and refused within a second. This cannot be undone.",
-        button="Delete service account",
+        title=gettext("Delete “%(name)s”?") % {"name": account.name},
+        text=gettext("Its keys are revoked and refused within a second. This cannot be undone."),
+        button=gettext("Delete service account"),
         back=_address(project),
-        facts={"Keys that stop working": len(current.current_keys)},  # type: ignore[attr-defined]
+        facts={gettext("Keys that stop working"): len(current.current_keys)},  # type: ignore[attr-defined]
     )
     return ask(request, membership, confirmation, tab="projects")
 

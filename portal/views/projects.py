@@ -10,6 +10,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.translation import gettext
 from django.views.decorators.http import require_http_methods, require_safe
 
 from inference import selectors as inference
@@ -76,10 +77,10 @@ def create_project(request: HttpRequest, membership: Membership) -> HttpResponse
         except InvalidInput as error:
             add_refusal(form, error.message, error.param)
         else:
-            messages.success(request, f"“{project.name}” is ready.")
+            messages.success(request, gettext("“%(name)s” is ready.") % {"name": project.name})
             return redirect("project", organization.public_id, project.public_id)
-    context = {"form": form, "title": "New project", "back": _list(membership)}
-    return _form_page(request, membership, context | {"button": "Create project"})
+    context = {"form": form, "title": gettext("New project"), "back": _list(membership)}
+    return _form_page(request, membership, context | {"button": gettext("Create project")})
 
 
 @require_safe
@@ -131,7 +132,7 @@ def edit_project(request: HttpRequest, membership: Membership, project_id: str) 
     form = ProjectForm(*_posted(request), models=inference.get_model_names(), project=project)
     if form.is_valid() and _update(request, project, form, form.cleaned_data):
         return back_to(project)
-    return _edit_page(request, membership, project, form, "Name and models")
+    return _edit_page(request, membership, project, form, gettext("Name and models"))
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -141,13 +142,13 @@ def edit_limits(request: HttpRequest, membership: Membership, project_id: str) -
     form = LimitsForm(*_posted(request), limits_of=project)
     if form.is_valid() and _update(request, project, form, form.limits):
         return back_to(project)
-    return _edit_page(request, membership, project, form, "Limits")
+    return _edit_page(request, membership, project, form, gettext("Limits"))
 
 
 def _update(request: HttpRequest, project: Project, form: Any, wanted: dict[str, Any]) -> bool:
     changes = {name: value for name, value in wanted.items() if value != getattr(project, name)}
     if not changes:
-        messages.info(request, "Nothing was changed.")
+        messages.info(request, gettext("Nothing was changed."))
         return True
     try:
         actions.update_project(
@@ -156,7 +157,7 @@ def _update(request: HttpRequest, project: Project, form: Any, wanted: dict[str,
     except InvalidInput as error:
         add_refusal(form, error.message, error.param)
         return False
-    messages.success(request, "Saved. It holds within a second.")
+    messages.success(request, gettext("Saved. It holds within a second."))
     return True
 
 
@@ -179,9 +180,9 @@ def edit_model_limits(
             acting_user=user_of(request),
             address=address_of(request),
         )
-        messages.success(request, "Saved. It holds within a second.")
+        messages.success(request, gettext("Saved. It holds within a second."))
         return back_to(project)
-    return _edit_page(request, membership, project, form, "Limits of one model")
+    return _edit_page(request, membership, project, form, gettext("Limits of one model"))
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -191,18 +192,23 @@ def archive_project(request: HttpRequest, membership: Membership, project_id: st
     form = TypedNameForm(*_posted(request), name=project.name)
     if form.is_valid():
         actions.archive_project(project, acting_user=user_of(request), address=address_of(request))
-        messages.success(request, f"“{project.name}” is archived. Its keys are refused now.")
+        messages.success(
+            request,
+            gettext("“%(name)s” is archived. Its keys are refused now.") % {"name": project.name},
+        )
         return redirect("projects", membership.organization.public_id)
     live = selectors.get_api_keys(project.organization, projects={project.pk}, state="live")
     confirmation = Confirmation(
-        title=f"Archive “{project.name}”?",
+        title=gettext("Archive “%(name)s”?") % {"name": project.name},
         text=(
-            "Its keys are refused within a second and its limits end. Usage and cost stay on "
-            "record. An archived project cannot be brought back."
+            gettext(
+                "Its keys are refused within a second and its limits end. Usage and cost stay on "
+                "record. An archived project cannot be brought back."
+            )
         ),
-        button="Archive project",
+        button=gettext("Archive project"),
         back=reverse("project", args=[membership.organization.public_id, project.public_id]),
-        facts={"Keys that stop working": live.count()},
+        facts={gettext("Keys that stop working"): live.count()},
     )
     return ask(request, membership, confirmation, tab="projects", form=form)
 
@@ -224,7 +230,7 @@ def _edit_page(
 ) -> HttpResponse:
     back = reverse("project", args=[membership.organization.public_id, project.public_id])
     context = {"form": form, "title": title, "subject": project.name, "back": back}
-    return _form_page(request, membership, context | {"button": "Save"})
+    return _form_page(request, membership, context | {"button": gettext("Save")})
 
 
 def _form_page(

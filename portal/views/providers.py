@@ -8,6 +8,7 @@ from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
+from django.utils.translation import gettext
 from django.views.decorators.http import require_http_methods, require_safe
 
 from portal.account_forms import NewProviderForm, ProviderForm, initial_of
@@ -48,7 +49,7 @@ def create_provider(request: HttpRequest, membership: Membership) -> HttpRespons
         except InvalidInput as error:
             _explain(error, form, new)
         else:
-            messages.success(request, "Saved. Tell your provider the addresses below.")
+            messages.success(request, gettext("Saved. Tell your provider the addresses below."))
             return redirect(
                 "provider_change", membership.organization.public_id, provider.public_id
             )
@@ -75,7 +76,7 @@ def change_provider(request: HttpRequest, membership: Membership, provider_id: s
         except InvalidInput as error:
             _explain(error, form)
         else:
-            messages.success(request, "Saved.")
+            messages.success(request, gettext("Saved."))
             return redirect("providers", membership.organization.public_id)
     context = {"form": form, "provider": provider, "protocol": provider.protocol}
     return _render(
@@ -94,7 +95,7 @@ def delete_provider(request: HttpRequest, membership: Membership, provider_id: s
         single_sign_on.delete_identity_provider(
             provider, actor=access.actor_of(membership), address=address_of(request)
         )
-        messages.success(request, f"“{provider.name}” is removed.")
+        messages.success(request, gettext("“%(name)s” is removed.") % {"name": provider.name})
         return redirect("providers", membership.organization.public_id)
     return _render(request, membership, "portal/provider_delete.html", {"provider": provider})
 

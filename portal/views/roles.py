@@ -7,6 +7,7 @@ from django.core.paginator import Paginator
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
+from django.utils.translation import gettext
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from portal.confirmations import Confirmation, ask
@@ -14,6 +15,7 @@ from portal.fields import add_refusal
 from portal.pages import address_of, organization_page, render_page
 from portal.people_forms import ROLE_HELP, AssignForm, RoleForm
 from portal.permission_words import PERMISSION_LABELS
+from portal.room_words import choices_of
 from portal.views.project_people import OFFERED_PEOPLE
 from tenants import access, actions, permissions, selectors
 from tenants.errors import AccessDenied, InvalidInput, NotFound
@@ -28,7 +30,7 @@ def list_roles(request: HttpRequest, membership: Membership) -> HttpResponse:
     roles = selectors.get_custom_roles(membership.organization)
     predefined = [
         {"label": label, "help": ROLE_HELP[role], "count": len(permissions.OF_ROLE[role])}
-        for role, label in Role.choices
+        for role, label in choices_of(Role)
     ]
     context = {
         "page": Paginator(roles, PAGE_SIZE).get_page(request.GET.get("page")),
@@ -57,7 +59,9 @@ def create_role(request: HttpRequest, membership: Membership) -> HttpResponse:
         except InvalidInput as error:
             _refuse(form, error)
         else:
-            messages.success(request, f"“{role.name}” is ready to be given.")
+            messages.success(
+                request, gettext("“%(name)s” is ready to be given.") % {"name": role.name}
+            )
             return _to(role)
     return _form_page(request, membership, form, None)
 
@@ -84,7 +88,10 @@ def edit_role(request: HttpRequest, membership: Membership, role_id: str) -> Htt
         except InvalidInput as error:
             _refuse(form, error)
         else:
-            messages.success(request, f"“{role.name}” is saved, for everybody who has it.")
+            messages.success(
+                request,
+                gettext("“%(name)s” is saved, for everybody who has it.") % {"name": role.name},
+            )
             return _to(role)
     return _form_page(request, membership, form, role)
 
@@ -150,7 +157,7 @@ def _assign(
         person = selectors.find_member(membership.organization, form.cleaned_data["email"])
         to = person.user if person else None
     if to is None:
-        form.add_error("email", "Nobody in this organization has this address.")
+        form.add_error("email", gettext("Nobody in this organization has this address."))
         return False
     actions.assign_role(
         role,
@@ -159,7 +166,7 @@ def _assign(
         actor=access.actor_of(membership),
         address=address_of(request),
     )
-    messages.success(request, f"{to} has “{role.name}” now.")
+    messages.success(request, gettext("%(to)s has “%(name)s” now.") % {"to": to, "name": role.name})
     return True
 
 
@@ -172,12 +179,15 @@ def unassign_role(
     assignments = selectors.get_role_assignments(membership.organization, role=role)
     assignment = assignments.filter(pk=assignment_id).first()
     if assignment is None:
-        raise NotFound("No such assignment.")
+        raise NotFound(gettext("No such assignment."))
     holder = assignment.user or assignment.group
     actions.unassign_role(
         assignment, actor=access.actor_of(membership), address=address_of(request)
     )
-    messages.success(request, f"{holder} no longer has “{role.name}”.")
+    messages.success(
+        request,
+        gettext("%(holder)s no longer has “%(name)s”.") % {"holder": holder, "name": role.name},
+    )
     return _to(role)
 
 
@@ -189,15 +199,15 @@ def delete_role(request: HttpRequest, membership: Membership, role_id: str) -> H
     access.actor_of(membership).check_gives(frozenset(role.permissions))
     if request.method == "POST":
         actions.delete_role(role, actor=access.actor_of(membership), address=address_of(request))
-        messages.success(request, f"“{role.name}” is deleted.")
+        messages.success(request, gettext("“%(name)s” is deleted.") % {"name": role.name})
         return redirect("roles", organization.public_id)
     holders = selectors.get_role_assignments(organization, role=role).count()
     confirmation = Confirmation(
-        title=f"Delete the role “{role.name}”?",
-        text="Everybody who has it loses what it allows. This cannot be undone.",
-        button="Delete role",
+        title=gettext("Delete the role “%(name)s”?") % {"name": role.name},
+        text=gettext("Everybody who has it loses what it allows. This cannot be undone."),
+        button=gettext("Delete role"),
         back=reverse("role", args=[organization.public_id, role_id]),
-        facts={"Given to": holders},
+        facts={gettext("Given to"): holders},
     )
     return ask(request, membership, confirmation, tab="members")
 

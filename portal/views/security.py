@@ -12,6 +12,7 @@ from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import redirect, render
+from django.utils.translation import gettext, ngettext
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_safe
 
@@ -53,11 +54,17 @@ def list_sessions(request: HttpRequest) -> HttpResponse:
         chosen = request.POST.get("session", "")
         if chosen:
             sessions.end_session(request, user, int(chosen) if chosen.isdecimal() else 0)
-            messages.success(request, "That session is logged out.")
+            messages.success(request, gettext("That session is logged out."))
         else:
             ended = sessions.end_other_sessions(request, user)
             messages.success(
-                request, f"{ended} other session{'' if ended == 1 else 's'} logged out."
+                request,
+                ngettext(
+                    "%(count)d other session logged out.",
+                    "%(count)d other sessions logged out.",
+                    ended,
+                )
+                % {"count": ended},
             )
         return redirect("usersessions_list")
     context = {
@@ -111,7 +118,7 @@ def not_under_single_sign_on(view: View) -> View:
     def guarded(request: HttpRequest, *args: object, **kwargs: object) -> HttpResponseBase:
         is_change = request.method == "POST" and request.user.is_authenticated
         if is_change and single_sign_on.is_required_for(user_of(request)):
-            messages.error(request, "Your organization manages how you log in.")
+            messages.error(request, gettext("Your organization manages how you log in."))
             return redirect("mfa_index")
         return view(request, *args, **kwargs)
 

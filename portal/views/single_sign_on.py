@@ -15,6 +15,8 @@ from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import redirect, render
 from django.urls import reverse
+from django.utils.functional import Promise
+from django.utils.translation import gettext_lazy
 from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
@@ -25,7 +27,7 @@ from requests import RequestException
 
 from portal import invited, single_sign_on, social_login
 from portal.account_forms import SingleSignOnForm
-from portal.identity_sources import IdentitySource
+from portal.identity_sources import IdentitySource, in_english
 from portal.openid import OpenIdAdapter
 from portal.organization_login import OfOrganization
 from tenants import identity_providers
@@ -33,12 +35,16 @@ from tenants import identity_providers
 log = logging.getLogger("portal.single_sign_on")
 
 # The same for an unknown name, one that is turned off, and a domain that nobody verified.
-NOT_FOUND = "There is no single sign-on under this name. Check it, or ask your administrator."
-TRY_AGAIN = "Please try again in a moment."
-UNREACHABLE = f"Your organization’s provider does not answer. {TRY_AGAIN}"
-MALFORMED = "Your provider’s answer could not be read. Ask your administrator."
-NOT_OURS = "This log-in was not started here, took too long, or was used before."
-NOT_CHECKED = "Single sign-on cannot be checked at the moment. Please try again."
+NOT_FOUND = gettext_lazy(
+    "There is no single sign-on under this name. Check it, or ask your administrator."
+)
+TRY_AGAIN = gettext_lazy("Please try again in a moment.")
+UNREACHABLE = gettext_lazy(
+    "Your organization’s provider does not answer. Please try again in a moment."
+)
+MALFORMED = gettext_lazy("Your provider’s answer could not be read. Ask your administrator.")
+NOT_OURS = gettext_lazy("This log-in was not started here, took too long, or was used before.")
+NOT_CHECKED = gettext_lazy("Single sign-on cannot be checked at the moment. Please try again.")
 LARGEST_SAML_ANSWER = 256 * 1024
 
 
@@ -135,10 +141,10 @@ def saml_finish(request: HttpRequest, organization_slug: str) -> HttpResponseBas
     return response
 
 
-def _refuse(request: HttpRequest, handle: str, problem: str) -> HttpResponse:
+def _refuse(request: HttpRequest, handle: str, problem: str | Promise) -> HttpResponse:
     source = single_sign_on.get_source(handle)
     if source is not None:
-        source.record_refused(request, problem)
+        source.record_refused(request, in_english(problem))
     return single_sign_on.refuse(request, problem)
 
 

@@ -12,6 +12,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.translation import gettext
 from django.views.decorators.debug import sensitive_variables
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
@@ -66,8 +67,10 @@ def create_webhook(request: HttpRequest, membership: Membership) -> HttpResponse
 def _sent_twice(request: HttpRequest, membership: Membership) -> HttpResponse:
     messages.warning(
         request,
-        "This form was sent twice. The webhook exists, and its secret was shown with the first "
-        "answer. If you did not copy it, rotate the secret.",
+        gettext(
+            "This form was sent twice. The webhook exists, and its secret was shown with the first "
+            "answer. If you did not copy it, rotate the secret."
+        ),
     )
     return redirect("webhooks", membership.organization.public_id)
 
@@ -92,7 +95,7 @@ def edit_webhook(request: HttpRequest, membership: Membership, webhook_id: str) 
         except InvalidInput as error:
             add_refusal(form, error.message, error.param)
         else:
-            messages.success(request, "Saved.")
+            messages.success(request, gettext("Saved."))
             return _back(membership, endpoint)
     context = {"form": form, "endpoint": endpoint}
     return _render(request, membership, "portal/webhook_form.html", context)
@@ -110,7 +113,9 @@ def switch_webhook(request: HttpRequest, membership: Membership, webhook_id: str
     except InvalidInput as error:
         messages.error(request, error.message)
     else:
-        messages.success(request, "Enabled." if is_enabled else "Disabled: nothing is sent.")
+        messages.success(
+            request, gettext("Enabled.") if is_enabled else gettext("Disabled: nothing is sent.")
+        )
     return _back(membership, endpoint)
 
 
@@ -139,11 +144,11 @@ def rotate_webhook(request: HttpRequest, membership: Membership, webhook_id: str
             return _back(membership, endpoint)
         return _show_secret(request, membership, endpoint, secret, is_rotated=True)
     asked = Confirmation(
-        title="Give this webhook a new secret?",
-        text="The new secret is shown once, on the next page.",
-        button="Rotate secret",
+        title=gettext("Give this webhook a new secret?"),
+        text=gettext("The new secret is shown once, on the next page."),
+        button=gettext("Rotate secret"),
         back=_url(membership, endpoint),
-        facts={"URL": endpoint.url},
+        facts={gettext("URL"): endpoint.url},
         is_dangerous=False,
     )
     return confirmations.ask(request, membership, asked, tab="settings", form=form)
@@ -155,15 +160,17 @@ def delete_webhook(request: HttpRequest, membership: Membership, webhook_id: str
     endpoint = access_endpoint(membership.organization, webhook_id)
     if request.method == "POST":
         actions.delete_webhook(endpoint, acting_user=user_of(request), address=address_of(request))
-        messages.success(request, "The webhook is removed.")
+        messages.success(request, gettext("The webhook is removed."))
         return redirect("webhooks", membership.organization.public_id)
     asked = Confirmation(
-        title="Remove this webhook?",
-        text="Nothing is sent to it any more, what waits for it neither, and its log is deleted. "
-        "This cannot be undone.",
-        button="Remove webhook",
+        title=gettext("Remove this webhook?"),
+        text=gettext(
+            "Nothing is sent to it any more, what waits for it neither, and its log is deleted. "
+            "This cannot be undone."
+        ),
+        button=gettext("Remove webhook"),
         back=_url(membership, endpoint),
-        facts={"URL": endpoint.url},
+        facts={gettext("URL"): endpoint.url},
     )
     return confirmations.ask(request, membership, asked, tab="settings")
 
@@ -178,7 +185,7 @@ def send_test(request: HttpRequest, membership: Membership, webhook_id: str) -> 
         )
     except AlreadyDone as error:
         return confirmations.refuse(request, error, "webhook", *_ids(membership, endpoint))
-    messages.success(request, "A test event is on its way. Reload to see what came of it.")
+    messages.success(request, gettext("A test event is on its way. Reload to see what came of it."))
     return redirect("webhook_delivery", *_ids(membership, endpoint), delivery.public_id)
 
 
@@ -208,7 +215,9 @@ def replay_delivery(
         )
     except AlreadyDone as error:
         return confirmations.refuse(request, error, "webhook_delivery", *ids, delivery_id)
-    messages.success(request, "The event is on its way again. Reload to see what came of it.")
+    messages.success(
+        request, gettext("The event is on its way again. Reload to see what came of it.")
+    )
     return redirect("webhook_delivery", *ids, again.public_id)
 
 
