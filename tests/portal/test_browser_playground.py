@@ -84,7 +84,7 @@ def test_a_conversation_branches_compares_and_outlives_the_session(
     root = enter(page, simulated)
     page.goto(f"{root}playground/")
     assert violations(page) == []
-    page.get_by_label("Maximum tokens").fill("24")
+    page.get_by_label("Maximum tokens", exact=True).fill("24")
     page.get_by_label("System prompt").fill("Be brief.")
     say(page, "What is a sluice?")
     figures = page.locator(".figures").inner_text()
@@ -137,12 +137,12 @@ def test_completion_and_embeddings(visit: Callable[..., Any], simulated: Platfor
     page = visit(color_scheme="dark", viewport=PHONE)
     root = enter(page, simulated)
     page.goto(f"{root}playground/completion/")
-    page.get_by_label("Maximum tokens").fill("9000")
+    page.get_by_label("Maximum tokens", exact=True).fill("9000")
     page.get_by_label("Text to go on from").fill("Once upon a time")
     page.get_by_role("button", name="Complete").click()
     page.get_by_text("Between 1 and").wait_for()
     assert page.locator(".turn").count() == 0, "what is out of range is not sent"
-    page.get_by_label("Maximum tokens").fill("12")
+    page.get_by_label("Maximum tokens", exact=True).fill("12")
     page.keyboard.press("Tab")
     page.get_by_role("button", name="Complete").click()
     settled(page)
@@ -205,7 +205,7 @@ def test_from_sign_up_to_the_first_call_in_two_minutes(
     assert violations(page) == []
     shoot(page, "first-call-arrived")
     page.get_by_role("link", name="Open the playground").click()
-    page.get_by_label("Maximum tokens").fill("8")
+    page.get_by_label("Maximum tokens", exact=True).fill("8")
     say(page, "And without a key?")
 
 

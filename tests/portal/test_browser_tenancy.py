@@ -15,6 +15,7 @@ from tenants import access, actions
 from tenants.models import ApiKey, Membership, Project
 from tests.cast import Cast, build_cast
 from tests.portal.conftest import deliver_invitations
+from tests.portal.serving import serve
 from tests.portal.test_browser import (  # noqa: F401 - fixtures are found by their names
     NARROW,
     chromium,
@@ -31,7 +32,7 @@ PHONE = {"width": 360, "height": 740}
 def furnish(cast: Cast) -> Project:
     """An organization in use: keys in every state, people, groups, roles, a trail."""
     for name in ("smollm2-135m-instruct", "llama-3.1-8b", "all-minilm-l6-v2"):
-        Model.objects.create(name=name, kind=Model.Kind.CHAT)
+        serve(name, context=8_192)
     owner = cast.owner
     actor = access.get_actor(cast.organization.memberships.get(user=owner))
     search = actions.create_project(
@@ -109,6 +110,9 @@ def pages_of(cast: Cast, search: Project) -> dict[str, str]:
         "key-new": "keys/new/",
         "key-edit": f"keys/{key}/edit/",
         "key-rotate": f"keys/{key}/rotate/",
+        "first-call": f"keys/{key}/first-call/",
+        "playground": "playground/",
+        "playground-completion": "playground/completion/",
         "key-suspend": f"keys/{key}/suspend/",
         "projects": "projects/",
         "project": project,
