@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import msgspec
+from django.contrib.postgres.indexes import BrinIndex
 from django.core.validators import MaxValueValidator
 from django.db import models
 from django.utils import timezone
@@ -163,6 +164,10 @@ class UsageEvent(models.Model):
                 name="billing_usage_of_org",
             ),
             models.Index(fields=["api_key", "-started_at"], name="billing_usage_by_key"),
+            # For sums over all organizations; rows come in its order.
+            BrinIndex(
+                "started_at", autosummarize=True, pages_per_range=32, name="billing_usage_by_time"
+            ),
         ]
         constraints: ClassVar = [
             models.UniqueConstraint(fields=["request_id"], name="billing_usage_once"),

@@ -730,6 +730,7 @@ UNFOLD = {
     "SITE_SYMBOL": "water",
     "SHOW_HISTORY": True,
     "SHOW_VIEW_ON_SITE": False,
+    "DASHBOARD_CALLBACK": "portal.staff_dashboard.add_figures",
     # With the tokens and figures of the pages, so that {% tile %}, {% meter %} and {% chart %}
     # work in the staff admin too.
     "STYLES": [
@@ -772,11 +773,21 @@ UNFOLD = {
             "800": "#0a4542",
             "900": "#0a3836",
             "950": "#04211f",
-        }
+        },
     },
     "SIDEBAR": {
         "show_search": True,
         "navigation": [
+            {
+                "title": "",
+                "items": [
+                    {
+                        "title": "Dashboard",
+                        "icon": "monitoring",
+                        "link": reverse_lazy("admin:index"),
+                    }
+                ],
+            },
             {
                 "title": "Tenants",
                 "items": [

@@ -11,13 +11,14 @@ from tenants.jobs.claim import claim
 from tenants.jobs.enqueue import enqueue, unseal
 from tenants.jobs.held import HeldJob, LeaseLost
 from tenants.jobs.lease import LEASE_S, release, renew
-from tenants.jobs.measures import Measures, measure
+from tenants.jobs.measures import Endings, Measures, count_endings, measure
 from tenants.jobs.outcome import complete, effect, fail, report_progress
 from tenants.jobs.sweep import Swept, purge_jobs, requeue_expired, sweep
 from tenants.jobs.wake import wake_workers
 
 __all__ = [
     "LEASE_S",
+    "Endings",
     "HeldJob",
     "LeaseLost",
     "Measures",
@@ -27,6 +28,7 @@ __all__ = [
     "cancel_job",
     "claim",
     "complete",
+    "count_endings",
     "effect",
     "enqueue",
     "fail",

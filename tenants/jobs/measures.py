@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 
 from django.db import connection
 
@@ -21,6 +22,27 @@ FROM tenants_job WHERE state = 'queued' AND run_after <= statement_timestamp()
 class Measures:
     counts: Mapping[tuple[str, str], int]  # (kind, state): how many, of open ones
     oldest_waiting_s: float  # how long the first job in line has been due; 0 where none is
+
+
+@dataclass(frozen=True)
+class Endings:
+    """How many jobs ended in a period, and how many of them failed."""
+
+    finished: int
+    failed: int
+
+
+_ENDED = """
+SELECT count(*), count(*) FILTER (WHERE state = 'failed')
+FROM tenants_job WHERE finished_at >= %s AND finished_at < %s
+"""
+
+
+def count_endings(start: datetime, end: datetime) -> Endings:
+    """Half-open; jobs are forgotten 30 days after their end."""
+    with connection.cursor() as cursor:
+        cursor.execute(_ENDED, [start, end])
+        return Endings(*cursor.fetchone())
 
 
 def measure() -> Measures:

@@ -75,7 +75,7 @@ def page_of(replica: Replica, verb: str) -> str:
 def test_the_page_shows_what_heartbeats_say(
     cast: Cast, valkey: redis.Redis, replica: Replica
 ) -> None:
-    beat(valkey, replica.deployment_id, running=3, waiting=2, queue_wait_ms=1250.0)
+    beat(valkey, replica.deployment_id, running=3, waiting=2, queue_wait_ms=1300.0)
     client = log_in(cast.staff)
     with CaptureQueriesContext(connection) as queries:
         page = client.get(reverse(FLEET))
