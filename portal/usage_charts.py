@@ -200,7 +200,7 @@ def tiles_of(now: Analysis, before: Sums, wait: Wait, period: Period) -> list[Ti
         tile("input", cached if total.cached_tokens else ""),
         tile("output"),
         tile("cost"),
-        tile("errors", percent(share) if total.errors else ""),
+        tile("errors", _("%(share)s of all") % {"share": percent(share)} if total.errors else ""),
         _wait_tile(wait),
     ]
 
