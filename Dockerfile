@@ -75,6 +75,9 @@ COPY workers /workers
 COPY config /config
 COPY templates /templates
 COPY locale /locale
+# What the portal publishes of it.
+COPY CHANGELOG.md /
+COPY docs /docs
 COPY deploy /deploy
 
 # --- The images --------------------------------------------------------------------------------

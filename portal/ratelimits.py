@@ -87,6 +87,9 @@ LIMITS: dict[str, tuple[Limit, ...]] = {
         Limit("person", "50/1d", "Three codes of a million are right at a time: 1 in 6,000 a day."),
     ),
     "find": (Limit("user", "240/1m", "A fast typist sends a few a second; a scan is the API's."),),
+    "docs-search": (
+        Limit("address", "240/1m", "It reads a few hundred KB of memory; an office shares it."),
+    ),
     "profile": (Limit("user", "60/1h", "A person changes a name or a zone; a loop does not."),),
     "second-factor-change": (
         Limit("user", "30/1h", "Setting one up takes a few tries; each change sends a mail."),

@@ -6,7 +6,7 @@ from django.urls import include, path
 
 from portal import account_urls
 from portal.ratelimits import limited
-from portal.views import announcements, home, impersonation, joining
+from portal.views import announcements, documents, home, impersonation, joining
 
 urlpatterns = [
     path("", home.home, name="home"),
@@ -31,6 +31,13 @@ urlpatterns = [
         announcements.dismiss,
         name="announcement_dismiss",
     ),
+    path("docs/", documents.quick_start, name="docs"),
+    path(
+        "docs/search/",
+        limited("docs-search", documents.search_documents, counts_reading=True),
+        name="docs_search",
+    ),
+    path("docs/<slug:slug>/", documents.show_document, name="document"),
     path("o/<str:organization_id>/", include("portal.organization_urls")),
     *account_urls.urlpatterns,
 ]

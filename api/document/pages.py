@@ -11,7 +11,7 @@ from django.views.decorators.http import condition, require_safe
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data:; font-src 'self' data:; connect-src 'self'; worker-src blob:; "
-    "child-src blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    "child-src blob:; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 )
 
 

@@ -10,11 +10,12 @@ from dataclasses import asdict, dataclass
 
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.urls import reverse
+from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_safe
 
-from portal import navigation
+from portal import documents, navigation
 from portal.pages import organization_page, render_page
 from portal.reach import reach_of
 from portal.templatetags.portal import masked
@@ -40,7 +41,12 @@ class FoundGroup:
     items: list[Found]
 
 
-DOCUMENTS = (("api_docs", gettext_lazy("API reference"), "rest openapi endpoints"),)
+# Addresses are made when they are asked for: the URLs are not there yet at import.
+DOCUMENTS: tuple[tuple[str, tuple[str, ...], str | Promise, str], ...] = (
+    ("docs", (), gettext_lazy("Quick start"), "documentation first key"),
+    ("api_docs", (), gettext_lazy("API reference"), "rest openapi endpoints"),
+    *(("document", (each.slug,), each.label, each.words) for each in documents.DOCUMENTS),
+)
 
 
 @require_safe
@@ -73,8 +79,8 @@ def _pages(membership: Membership, query: str) -> list[Found]:
 
 def _documents(query: str) -> list[Found]:
     return [
-        Found(str(label), reverse(name), "book-open")
-        for name, label, words in DOCUMENTS
+        Found(str(label), reverse(name, args=arguments), "book-open")
+        for name, arguments, label, words in DOCUMENTS
         if _has_words(f"{label} {words}", query)
     ]
 

@@ -15,6 +15,7 @@ const families = "Inter, system-ui, sans-serif";
 Redoc.init(
   place.dataset.document,
   {
+    scrollYOffset: ".docs-bar",
     hideHostname: true,
     hideDownloadButton: false,
     pathInMiddlePanel: true,
