@@ -205,6 +205,7 @@ def test_from_sign_up_to_the_first_call_in_two_minutes(
     assert violations(page) == []
     shoot(page, "first-call-arrived")
     page.get_by_role("link", name="Open the playground").click()
+    page.wait_for_url("**/playground/")
     page.get_by_label("Maximum tokens", exact=True).fill("8")
     say(page, "And without a key?")
 

@@ -40,7 +40,7 @@
     });
     if (config.models.some((model) => model.name === config.model)) choices[0].value = config.model;
     isCompared = Boolean(kept.isCompared);
-    draft.value = kept.draft ?? "";
+    draft.value ||= kept.draft ?? ""; // somebody may type already
     settings.restore(kept.settings ?? {});
   };
 
