@@ -7,15 +7,12 @@ have cost 0.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django.db import connection
-from django.db.models import Count, F, Prefetch, QuerySet, Sum
-from django.db.models.functions import TruncDate
+from django.db.models import Count, Prefetch, QuerySet, Sum
 
 from billing.models import LedgerEntry, UsageEvent
 from tenants.models import ApiKey, Organization, Project
@@ -33,60 +30,9 @@ class UsageSummary:
     cost_micros: int = 0
 
 
-@dataclass(frozen=True)
-class DayUsage:
-    day: date
-    requests: int = 0
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    cost_micros: int = 0
-
-
-@dataclass(frozen=True)
-class ModelUsage:
-    model: str
-    requests: int
-    prompt_tokens: int
-    completion_tokens: int
-    cached_tokens: int
-    cost_micros: int
-
-
-@dataclass(frozen=True)
-class UsageReport:
-    summary: UsageSummary
-    days: list[DayUsage]
-    models: list[ModelUsage]
-
-
 def usage_summary(organization: Organization, start: datetime, end: datetime) -> UsageSummary:
     """Everything an organization used in the period."""
     return UsageSummary(**_events(organization, start, end).aggregate(**_totals()))
-
-
-def usage_report(organization: Organization, start: datetime, end: datetime) -> UsageReport:
-    """The period's sums, by UTC day (unused ones are zero) and by model (the costliest first).
-
-    From one reading of its events: a big organization's month is a hundred thousand.
-    """
-    rows = list(
-        _grouped(
-            _events(organization, start, end),
-            day=TruncDate("started_at", tzinfo=UTC),
-            name=F("model"),
-        )
-    )
-    of_day: defaultdict[date, list[dict[str, Any]]] = defaultdict(list)
-    of_model: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
-    for row in rows:
-        of_day[row["day"]].append(row)
-        of_model[row["name"]].append(row)
-    models = [ModelUsage(model=name, **_summed(found)) for name, found in of_model.items()]
-    return UsageReport(
-        summary=UsageSummary(**_summed(rows)),
-        days=[_day_usage(day, _summed(of_day[day])) for day in _days(start, end)],
-        models=sorted(models, key=lambda usage: (-usage.cost_micros, usage.model)),
-    )
 
 
 def spent_this_month(organization: Organization, project: Project | None = None) -> int:
@@ -248,28 +194,3 @@ def _totals() -> dict[str, Any]:
     """Aggregates under the names of ``UsageSummary``'s fields."""
     # Count("*"), because the covering index does not hold the primary key.
     return {"requests": Count("*")} | {name: Sum(name, default=0) for name in _SUMMED}
-
-
-def _summed(rows: list[dict[str, Any]]) -> dict[str, int]:
-    """``_totals`` of groups together."""
-    return {name: sum(row[name] for row in rows) for name in ("requests", *_SUMMED)}
-
-
-def _grouped(events: QuerySet[UsageEvent], **group: Any) -> Iterator[dict[str, Any]]:
-    """``_totals`` for each combination of the ``group`` expressions' values."""
-    rows: Any = events.order_by().values(**group).annotate(**_totals())
-    return iter(rows)
-
-
-def _day_usage(day: date, sums: dict[str, int]) -> DayUsage:
-    return DayUsage(
-        day, sums["requests"], sums["prompt_tokens"], sums["completion_tokens"], sums["cost_micros"]
-    )
-
-
-def _days(start: datetime, end: datetime) -> list[date]:
-    if end <= start:
-        return []
-    first = start.astimezone(UTC).date()
-    last = (end.astimezone(UTC) - timedelta(microseconds=1)).date()
-    return [first + timedelta(days=number) for number in range((last - first).days + 1)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from io import StringIO
 from typing import Any
 
@@ -13,13 +13,10 @@ from django.db import connection
 from billing.actions import record_usage
 from billing.models import UsageEvent
 from billing.selectors import (
-    DayUsage,
-    ModelUsage,
     UsageSummary,
     check_ledger,
     ledger_balance,
     recent_requests,
-    usage_report,
     usage_summary,
 )
 from tests.billing.factory import STARTED_AT, Tenant, make_price, make_report
@@ -52,38 +49,6 @@ def test_summary_of_a_half_open_period(tenant: Tenant) -> None:
     assert summary == UsageSummary(3, 300, 30, 0, COST + 5000)
     assert usage_summary(tenant.organization, END, END + DAY).requests == 1
     assert usage_summary(tenant.organization, START - DAY, START) == UsageSummary()
-
-
-@pytest.mark.usefixtures("usage")
-def test_days_without_usage_are_zero(tenant: Tenant) -> None:
-    assert usage_report(tenant.organization, START, END).days == [
-        DayUsage(date(2026, 3, 1), 2, 200, 20, COST),
-        DayUsage(date(2026, 3, 2)),
-        DayUsage(date(2026, 3, 3), 1, 100, 10, 5000),
-    ]
-    assert usage_report(tenant.organization, END, START).days == []
-    assert len(usage_report(tenant.organization, START, START + timedelta(seconds=1)).days) == 1
-
-
-@pytest.mark.usefixtures("usage")
-def test_models_the_costliest_first(tenant: Tenant) -> None:
-    assert usage_report(tenant.organization, START, END).models == [
-        ModelUsage("dear", 1, 100, 10, 0, 5000),
-        ModelUsage("test-model", 2, 200, 20, 0, COST),
-    ]
-
-
-@pytest.mark.usefixtures("usage")
-def test_the_days_and_the_models_sum_to_the_summary(
-    tenant: Tenant, django_assert_num_queries: Any
-) -> None:
-    summary = usage_summary(tenant.organization, START, END)
-    with django_assert_num_queries(1):
-        report = usage_report(tenant.organization, START, END)
-    assert report.summary == summary
-    for parts in (report.days, report.models):
-        for name in ("requests", "prompt_tokens", "completion_tokens", "cost_micros"):
-            assert sum(getattr(part, name) for part in parts) == getattr(summary, name)
 
 
 @pytest.mark.usefixtures("usage")

@@ -25,6 +25,7 @@ from tests.portal.test_browser import (  # noqa: F401 - fixtures are found by th
     pytestmark,
 )
 from tests.portal.test_browser_tenancy import furnish, pages_of
+from tests.portal.test_models import deploy
 
 ALL = ARTIFACTS / "gallery"
 KEPT = Path(settings.BASE_DIR) / "docs" / "gallery"
@@ -58,7 +59,18 @@ def pages(cast: Cast, project: Any) -> list[Shown]:
         Shown("signup", "Sign up", "/accounts/signup/"),
         Shown("overview", "Overview", organization),
         *(Shown(name, name.replace("-", " ").capitalize(), path) for name, path in known.items()),
-        Shown("usage", "Usage", f"{organization}usage/"),
+        Shown("usage", "Usage", f"{organization}usage/?period=30d"),
+        Shown("requests", "Requests", f"{organization}usage/requests/?period=30d"),
+        Shown("request", "One request", f"{organization}usage/requests/req_{0:016x}/"),
+        Shown("limits", "Limits", f"{organization}usage/limits/"),
+        Shown("models", "Models", f"{organization}models/"),
+        Shown("model", "A model", f"{organization}models/meta/llama-3.1-8b-instruct/"),
+        Shown("batches", "Batches", f"{organization}batches/"),
+        Shown("files", "Files", f"{organization}files/"),
+        Shown("file-upload", "Upload a file", f"{organization}files/upload/"),
+        Shown("docs", "Quick start", "/docs/"),
+        Shown("docs-errors", "Errors", "/docs/errors/"),
+        Shown("docs-search", "Search of the documentation", "/docs/search/?q=batch"),
         Shown("caching", "Caching", f"{organization}settings/caching/"),
         Shown("find", "Search", f"{organization}find/?q=key"),
         Shown("profile", "Profile", "/accounts/profile/"),
@@ -75,6 +87,7 @@ def test_gallery(open_page: Any) -> None:  # noqa: F811
     cast = build_cast()
     project = furnish(cast)
     add_usage(cast.organization)
+    deploy("meta/llama-3.1-8b-instruct")
     shown = pages(cast, project)
     seen_by: dict[str, list[str]] = {page.name: [] for page in shown}
     for folder in (ALL, KEPT):
