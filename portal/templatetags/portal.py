@@ -31,6 +31,13 @@ def micros(amount: int | None) -> str:
 
 
 @register.filter
+def about_micros(amount: int | None) -> str:
+    """To the cent from a dollar on: for tiles, where the exact amount stands elsewhere."""
+    amount = int(amount or 0)
+    return _dollars(amount if abs(amount) < 1_000_000 else round(amount, -4), 2)
+
+
+@register.filter
 def exact_micros(amount: int | None) -> str:
     """All six decimals, so that a column of amounts lines up."""
     return _dollars(amount, 6)

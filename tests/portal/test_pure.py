@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from portal import periods, ratelimits
 from portal.fields import QuickSelect
 from portal.snippets import chat_samples
-from portal.templatetags.portal import exact_micros, micros, thousands
+from portal.templatetags.portal import about_micros, exact_micros, micros, thousands
 from tenants import addresses
 
 PROXIES = addresses.parse_proxies(("10.0.0.0/8", "192.0.2.7", "::1"))
@@ -85,6 +85,13 @@ def test_micros(amount: int | None, text: str) -> None:
 
 
 def test_a_column_of_amounts_lines_up() -> None:
+    assert [about_micros(amount) for amount in (None, 1_500, 999_999, 14_750_401, -2_005_000)] == [
+        "$0.00",
+        "$0.0015",
+        "$0.999999",
+        "$14.75",
+        "−$2.00",
+    ]
     assert [exact_micros(amount) for amount in (0, 1_500, 2_000_000)] == [
         "$0.000000",
         "$0.001500",
