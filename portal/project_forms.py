@@ -13,6 +13,21 @@ from portal.room_words import choices_of
 from tenants.models import LimitFields, Project, ProjectRole
 
 
+class ProjectFilter(forms.Form):
+    q = forms.CharField(
+        label=gettext_lazy("Search"),
+        required=False,
+        max_length=120,
+        widget=forms.TextInput(
+            attrs={
+                "type": "search",
+                "placeholder": gettext_lazy("Name or ID"),
+                "autocomplete": "off",
+            }
+        ),
+    )
+
+
 class ProjectNameForm(forms.Form):
     name = NameField(
         label=gettext_lazy("Name"),

@@ -139,11 +139,14 @@ def get_project_list(
     *,
     projects: Collection[int] | None = None,
     is_archived: bool = False,
+    search: str = "",
 ) -> QuerySet[Project]:
-    """Projects with ``live_keys`` and ``people`` counted, by name."""
+    """Projects with ``live_keys`` and ``people`` counted, by name; ``search`` in name and id."""
     found = Project.objects.filter(organization=organization, archived_at__isnull=not is_archived)
     if projects is not None:
         found = found.filter(pk__in=projects)
+    if search:
+        found = found.filter(Q(name__icontains=search) | Q(public_id__icontains=search))
     return found.annotate(
         live_keys=_counted(ApiKey.objects.filter(revoked_at=None), "project"),
         people=_counted(ProjectMembership.objects.all(), "project"),

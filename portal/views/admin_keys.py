@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from django.core.paginator import Paginator
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
+from django.utils.translation import gettext_lazy
 from django.views.decorators.debug import sensitive_variables
 from django.views.decorators.http import require_http_methods, require_safe
 
@@ -14,27 +18,44 @@ from portal.form_ids import new_key_form_id, read_key_form_id
 from portal.key_forms import AdminKeyForm
 from portal.key_status import status_of
 from portal.pages import address_of, organization_page, render_page, user_of
+from portal.tables import Column, Table
 from portal.views.keys import sent_twice, show_secret
 from tenants import access, actions, selectors
 from tenants.errors import AlreadyDone, InvalidInput
-from tenants.models import Membership
+from tenants.models import ApiKey, Membership, Organization
 
-PAGE_SIZE = 50
+
+class AdminKeyTable(Table):
+    columns = (
+        Column("name", gettext_lazy("Name"), ("name",), is_primary=True),
+        Column("permissions", gettext_lazy("Permissions"), is_number=True),
+        Column("by", gettext_lazy("Created by"), style="soft person"),
+        Column("created", gettext_lazy("Created"), ("created_at",), True, style="soft"),
+        Column(
+            "used", gettext_lazy("Last used"), ("last_used_at",), True, is_sparse=True, style="soft"
+        ),
+        Column("status", gettext_lazy("Status")),
+    )
+    sort = "-created"
+
+    def __init__(self, request: HttpRequest, organization: Organization):
+        super().__init__(request)
+        self.organization = organization
+
+    def get_rows(self, chosen: Mapping[str, Any]) -> QuerySet[ApiKey]:
+        return selectors.get_admin_keys(self.organization)
+
+    def prepare(self, rows: Sequence[ApiKey]) -> list[dict[str, Any]]:
+        now = timezone.now()
+        return [{"key": key, "status": status_of(key, now)} for key in rows]
 
 
 @require_safe
 @organization_page("admin_key.manage")
 def list_admin_keys(request: HttpRequest, membership: Membership) -> HttpResponse:
-    keys = selectors.get_admin_keys(membership.organization)
-    page = Paginator(keys, PAGE_SIZE).get_page(request.GET.get("page"))
-    now = timezone.now()
-    rows = [{"key": key, "status": status_of(key, now)} for key in page.object_list]
+    table = AdminKeyTable(request, membership.organization)
     return render_page(
-        request,
-        membership,
-        "portal/admin_keys.html",
-        {"page": page, "rows": rows},
-        tab="settings",
+        request, membership, "portal/admin_keys.html", {"keys": table}, tab="settings"
     )
 
 

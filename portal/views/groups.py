@@ -2,32 +2,53 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from django.contrib import messages
 from django.core.paginator import Paginator
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
-from django.utils.translation import gettext
+from django.utils.translation import gettext, gettext_lazy
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from portal.confirmations import Confirmation, ask
 from portal.fields import add_refusal
 from portal.pages import address_of, organization_page, render_page, user_of
 from portal.people_forms import GroupForm, GroupMemberForm
+from portal.tables import Column, Table
 from portal.views.project_people import OFFERED_PEOPLE
 from tenants import access, actions, selectors
 from tenants.errors import InvalidInput, NotFound
-from tenants.models import Group, Membership
+from tenants.models import Group, Membership, Organization
 
 PAGE_SIZE = 50
+
+
+class GroupTable(Table):
+    columns = (
+        Column("name", gettext_lazy("Name"), ("name",), is_primary=True),
+        Column("people", gettext_lazy("People"), ("people",), True, is_number=True),
+        Column("roles", gettext_lazy("Roles"), ("roles",), True, is_number=True),
+        Column("created", gettext_lazy("Created"), ("created_at",), True, style="soft"),
+    )
+    sort = "name"
+
+    def __init__(self, request: HttpRequest, organization: Organization):
+        super().__init__(request)
+        self.organization = organization
+
+    def get_rows(self, chosen: Mapping[str, Any]) -> QuerySet[Group]:
+        return selectors.get_groups(self.organization)
 
 
 @require_safe
 @organization_page("member.read")
 def list_groups(request: HttpRequest, membership: Membership) -> HttpResponse:
-    groups = selectors.get_groups(membership.organization)
     context = {
-        "page": Paginator(groups, PAGE_SIZE).get_page(request.GET.get("page")),
+        "groups": GroupTable(request, membership.organization),
         "may_manage": access.is_allowed(membership, "group.manage"),
     }
     return render_page(request, membership, "portal/groups.html", context, tab="members")

@@ -2,54 +2,80 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from django.contrib import messages
-from django.core.paginator import Paginator
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
-from django.utils.translation import gettext, ngettext
+from django.utils.translation import gettext, gettext_lazy, ngettext
 from django.views.decorators.http import require_http_methods, require_safe
 
 from portal.confirmations import Confirmation, ask, refuse
 from portal.pages import address_of, organization_page, render_page, user_of
 from portal.people_forms import MemberFilter, MemberRoleForm
 from portal.room_words import in_words
+from portal.tables import Column, Table
 from portal.templatetags.portal import moment
-from portal.views.keys import query_of
 from tenants import access, actions, permissions, selectors
 from tenants.errors import InvalidInput
-from tenants.models import Membership, Role
+from tenants.models import Invitation, Membership, Organization, Role
 
-PAGE_SIZE = 50
 SHOWN_INVITATIONS = 50
+
+
+class MemberTable(Table):
+    columns = (
+        Column("person", gettext_lazy("Person"), ("user__email",), is_primary=True),
+        Column("role", gettext_lazy("Role"), ("role",)),
+        Column("factor", gettext_lazy("Second factor"), ("has_second_factor",)),
+        Column("joined", gettext_lazy("Joined"), ("created_at",), True, style="soft"),
+    )
+    sort = "joined"
+
+    def __init__(self, request: HttpRequest, organization: Organization):
+        super().__init__(request, form=MemberFilter(request.GET))
+        self.organization = organization
+
+    def get_rows(self, chosen: Mapping[str, Any]) -> QuerySet[Membership]:
+        if search := chosen.get("q"):
+            return selectors.find_members(self.organization, search)
+        return selectors.get_members(self.organization)
+
+
+class InvitationTable(Table):
+    """Invitations that nobody has taken up yet."""
+
+    columns = (
+        Column("email", gettext_lazy("E-mail"), ("email",), is_primary=True),
+        Column("role", gettext_lazy("Role"), ("role",)),
+        Column("by", gettext_lazy("Invited by"), style="soft person"),
+        Column("expires", gettext_lazy("Expires"), ("expires_at",)),
+        Column("action", gettext_lazy("Action"), is_hidden=True, is_number=True),
+    )
+    sort = "-expires"
+    page_size = SHOWN_INVITATIONS
+
+    def __init__(self, request: HttpRequest, organization: Organization):
+        super().__init__(request, prefix="invitations")
+        self.organization = organization
+
+    def get_rows(self, chosen: Mapping[str, Any]) -> QuerySet[Invitation]:
+        return selectors.get_open_invitations(self.organization)
 
 
 @require_safe
 @organization_page("member.read")
 def list_members(request: HttpRequest, membership: Membership) -> HttpResponse:
     organization = membership.organization
-    filters = MemberFilter(request.GET)
-    filters.is_valid()
-    search = filters.cleaned_data.get("q", "")
-    found = (
-        selectors.find_members(organization, search)
-        if search
-        else selectors.get_members(organization)
-    )
     may_manage = access.is_allowed(membership, "member.manage")
-    invitations = selectors.get_open_invitations(organization)
     context = {
-        "page": Paginator(found, PAGE_SIZE).get_page(request.GET.get("page")),
-        "filters": filters,
-        "search": search,
-        "query": query_of({"q": search} if search else {}),
+        "members": MemberTable(request, organization),
         "may_manage": may_manage,
         # Whom else an organization asks is for those who ask.
-        "invitations": Paginator(invitations, SHOWN_INVITATIONS).get_page(
-            request.GET.get("invitations")
-        )
-        if may_manage
-        else None,
+        "invitations": InvitationTable(request, organization) if may_manage else None,
     }
     return render_page(request, membership, "portal/members.html", context, tab="members")
 
@@ -167,7 +193,7 @@ def remove_member(request: HttpRequest, membership: Membership, user_id: str) ->
 def _keys(count: int) -> str:
     if not count:
         return gettext("no keys")
-    return ngettext("the one key", "%(count)d keys", count) % {"count": count}
+    return ngettext("%(count)d key", "%(count)d keys", count) % {"count": count}
 
 
 def _remove(request: HttpRequest, membership: Membership, member: Membership) -> HttpResponse:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from django.contrib import messages
-from django.core.paginator import Paginator
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
 from django.utils import timezone
-from django.utils.translation import gettext
+from django.utils.translation import gettext, gettext_lazy
 from django.views.decorators.http import require_http_methods, require_safe
 
 from inference import selectors as inference
@@ -21,16 +22,17 @@ from portal.pages import address_of, organization_page, render_page, user_of
 from portal.project_forms import (
     LimitsForm,
     ModelLimitsForm,
+    ProjectFilter,
     ProjectForm,
     ProjectNameForm,
     TypedNameForm,
 )
-from portal.reach import check_reach
+from portal.reach import Reach, check_reach
+from portal.tables import Column, Table
 from tenants import access, actions, selectors
 from tenants.errors import InvalidInput
-from tenants.models import Membership, Project
+from tenants.models import Membership, Organization, Project
 
-PAGE_SIZE = 50
 # The detail page shows the first of each kind and links to the rest.
 SHOWN_KEYS = 10
 SHOWN_PEOPLE = 100
@@ -45,19 +47,45 @@ CONTROLS = (
 )
 
 
+class ProjectTable(Table):
+    """Projects that this member may see, the active or the archived ones."""
+
+    columns = (
+        Column("name", gettext_lazy("Name"), ("name",), is_primary=True),
+        Column("keys", gettext_lazy("Keys"), ("live_keys",), True, is_number=True),
+        Column("people", gettext_lazy("Members"), ("people",), True, is_number=True),
+        Column("models", gettext_lazy("Models"), style="soft"),
+        Column(
+            "budget",
+            gettext_lazy("Budget a month"),
+            ("monthly_budget_micros",),
+            True,
+            is_sparse=True,
+            style="soft",
+        ),
+        Column("created", gettext_lazy("Created"), ("created_at",), True, style="soft"),
+    )
+    sort = "name"
+
+    def __init__(self, request: HttpRequest, organization: Organization, reach: Reach):
+        super().__init__(request, form=ProjectFilter(request.GET))
+        self.organization, self.reach = organization, reach
+        self.is_archived = request.GET.get("state") == "archived"
+
+    def get_rows(self, chosen: Mapping[str, Any]) -> QuerySet[Project]:
+        return selectors.get_project_list(
+            self.organization,
+            projects=self.reach.only,
+            is_archived=self.is_archived,
+            search=chosen.get("q", ""),
+        )
+
+
 @require_safe
 @organization_page("organization.read")
 def list_projects(request: HttpRequest, membership: Membership) -> HttpResponse:
     reach = check_reach(membership, "project.read")
-    is_archived = request.GET.get("state") == "archived"
-    projects = selectors.get_project_list(
-        membership.organization, projects=reach.only, is_archived=is_archived
-    )
-    context = {
-        "page": Paginator(projects, PAGE_SIZE).get_page(request.GET.get("page")),
-        "is_archived": is_archived,
-        "query": "state=archived&" if is_archived else "",
-    }
+    context = {"projects": ProjectTable(request, membership.organization, reach)}
     return render_page(request, membership, "portal/projects.html", context, tab="projects")
 
 

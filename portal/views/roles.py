@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from django.contrib import messages
 from django.core.paginator import Paginator
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
-from django.utils.translation import gettext
+from django.utils.translation import gettext, gettext_lazy
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from portal.confirmations import Confirmation, ask
@@ -16,24 +20,43 @@ from portal.pages import address_of, organization_page, render_page
 from portal.people_forms import ROLE_HELP, AssignForm, RoleForm
 from portal.permission_words import PERMISSION_LABELS
 from portal.room_words import choices_of
+from portal.tables import Column, Table
 from portal.views.project_people import OFFERED_PEOPLE
 from tenants import access, actions, permissions, selectors
 from tenants.errors import AccessDenied, InvalidInput, NotFound
-from tenants.models import CustomRole, Group, Membership, Role, User
+from tenants.models import CustomRole, Group, Membership, Organization, Role, User
 
 PAGE_SIZE = 50
+
+
+class RoleTable(Table):
+    """Roles of the organization's own."""
+
+    columns = (
+        Column("name", gettext_lazy("Name"), ("name",), is_primary=True),
+        Column("permissions", gettext_lazy("Permissions"), is_number=True),
+        Column("holders", gettext_lazy("Given to"), ("holders",), True, is_number=True),
+        Column("created", gettext_lazy("Created"), ("created_at",), True, style="soft"),
+    )
+    sort = "name"
+
+    def __init__(self, request: HttpRequest, organization: Organization):
+        super().__init__(request)
+        self.organization = organization
+
+    def get_rows(self, chosen: Mapping[str, Any]) -> QuerySet[CustomRole]:
+        return selectors.get_custom_roles(self.organization)
 
 
 @require_safe
 @organization_page("member.read")
 def list_roles(request: HttpRequest, membership: Membership) -> HttpResponse:
-    roles = selectors.get_custom_roles(membership.organization)
     predefined = [
         {"label": label, "help": ROLE_HELP[role], "count": len(permissions.OF_ROLE[role])}
         for role, label in choices_of(Role)
     ]
     context = {
-        "page": Paginator(roles, PAGE_SIZE).get_page(request.GET.get("page")),
+        "roles": RoleTable(request, membership.organization),
         "predefined": predefined,
         "may_manage": access.is_allowed(membership, "role.manage"),
     }

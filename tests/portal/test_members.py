@@ -56,7 +56,7 @@ def test_everybody_sees_who_is_there(cast: Cast) -> None:
 
 def test_members_are_found(cast: Cast) -> None:
     client = log_in(cast.owner)
-    found = client.get(url(cast), {"q": "VIEW"}).context["page"].object_list
+    found = client.get(url(cast), {"q": "VIEW"}).context["members"].rows
     assert [member.user for member in found] == [cast.viewer]
     assert "Nobody found" in client.get(url(cast), {"q": cast.stranger.email}).content.decode()
     for query in ("\0", "x" * 999, "%", "'"):
@@ -223,6 +223,6 @@ def test_second_factors_are_told(cast: Cast) -> None:
     Authenticator.objects.create(user=cast.viewer, type="recovery_codes", data={})
     found = {
         member.user.email: member.has_second_factor
-        for member in log_in(cast.owner).get(url(cast)).context["page"].object_list
+        for member in log_in(cast.owner).get(url(cast)).context["members"].rows
     }
     assert found[cast.owner.email] and not found[cast.viewer.email]
