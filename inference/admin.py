@@ -188,6 +188,7 @@ class ReplicaPage(ReadOnlyAdmin):
             question=question,
             perform=perform,
             then=reverse(FLEET),
+            is_harmless=verb == "serve",
         )
 
     @action(description="Drain", url_path="drain", permissions=["act"])

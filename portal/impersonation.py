@@ -13,6 +13,7 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_noop
 
 from tenants import access, impersonation
 from tenants.errors import AccessDenied
@@ -20,7 +21,7 @@ from tenants.impersonation import Look
 from tenants.models import Membership, User
 
 READING = frozenset({"GET", "HEAD", "OPTIONS"})
-REFUSAL = "You look at this organization as staff: nothing can be changed."
+REFUSAL = gettext_noop("You look at this organization as staff: nothing can be changed.")
 # What may be posted all the same: the way out, twice.
 _WAYS_OUT = ("impersonation_end", "account_logout")
 _API = "/v1/"

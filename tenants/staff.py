@@ -228,13 +228,15 @@ def confirm_page(
     make_form: Callable[[HttpRequest, Any], forms.Form] | None = None,
     then: str = "",
     may: bool | None = None,
+    is_harmless: bool = False,
 ) -> HttpResponse:
     """Ask on GET, act on POST: an action's link alone must never change anything.
 
     ``make_form(request, object)`` asks for more; ``perform(object, what was answered)``
     returns the sentence that tells what happened, or raises a TenantError, which is told.
     ``then`` is the address to go on to, else the object's own page; ``may`` says whether
-    this is allowed, else whether the object may be changed.
+    this is allowed, else whether the object may be changed; ``is_harmless`` takes the red
+    from the button.
     """
     obj = model_admin.get_object(request, object_id)
     if obj is None:
@@ -252,6 +254,7 @@ def confirm_page(
         return redirect(then or _page_of(obj))
     record_object(request, obj)
     asked = {"title": title, "question": question, "object": obj, "form": form}
+    asked["is_harmless"] = is_harmless
     context = {**admin.site.each_context(request), **asked, "opts": obj._meta}
     return TemplateResponse(
         request, "admin/confirm_action.html", context | {"back": then or _page_of(obj)}

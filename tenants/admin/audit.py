@@ -62,6 +62,7 @@ class AuditEventAdmin(ReadOnlyAdmin):
             title="Verify",
             question="Every event of this event's organization is read and its hash computed.",
             perform=lambda event, _given: verify(event.organization_id or audit_rows.PLATFORM),
+            is_harmless=True,
         )
 
     def has_act_permission(self, request: HttpRequest, obj: object = None) -> bool:

@@ -227,6 +227,7 @@ class OrganizationAdmin(AuditedAdmin):
             make_form=lambda request, _obj: LookForm(request.POST or None),
             then=reverse("overview", args=[organization.public_id]) if organization else "",
             may=impersonation.may_look(staff_user(request)),
+            is_harmless=True,
         )
 
     @action(description="Suspend", url_path="suspend", permissions=["act"])
@@ -250,6 +251,7 @@ class OrganizationAdmin(AuditedAdmin):
             title="Restore",
             question="Its keys work again within a second.",
             perform=lambda obj, _given: self._set_suspended(request, obj, False),
+            is_harmless=True,
         )
 
     @action(description="Grant credit", url_path="grant-credit", permissions=["act"])
@@ -266,4 +268,5 @@ class OrganizationAdmin(AuditedAdmin):
             title="Verify",
             question="Every event of this organization is read and its hash computed.",
             perform=lambda obj, _given: verify(obj.pk),
+            is_harmless=True,
         )

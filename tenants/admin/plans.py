@@ -2,16 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 from django.contrib import admin
 from django.http import HttpRequest
 from unfold.admin import TabularInline
+from unfold.decorators import display
 
 from tenants import actions
 from tenants.actions.projects import LIMIT_NAMES
 from tenants.models import Plan, PlanModelLimit
 from tenants.staff import AuditedAdmin
+
+SHOWN_LIMITS = (
+    "requests_per_hour", "requests_per_minute", "tokens_per_minute", "concurrent_requests",
+    "monthly_tokens",
+)  # fmt: skip
+
+
+def _amount(name: str) -> Callable[[Plan], str]:
+    """A column of the list: a limit with its thousands apart."""
+
+    @display(description=name.replace("_", " ").capitalize(), ordering=name)
+    def shown(plan: Plan) -> str:
+        amount = getattr(plan, name)
+        return "–" if amount is None else f"{amount:,}"
+
+    return shown
 
 
 class PlanModelLimitInline(TabularInline):  # type: ignore[misc]
@@ -24,8 +42,7 @@ class PlanModelLimitInline(TabularInline):  # type: ignore[misc]
 @admin.register(Plan)
 class PlanAdmin(AuditedAdmin):
     list_display = (
-        "name", "slug", "requests_per_hour", "requests_per_minute", "tokens_per_minute",
-        "concurrent_requests", "monthly_tokens", "fair_share_weight", "is_default",
+        "name", *(_amount(name) for name in SHOWN_LIMITS), "fair_share_weight", "is_default",
     )  # fmt: skip
     search_fields = ("name", "slug")
     prepopulated_fields: ClassVar = {"slug": ("name",)}
