@@ -83,6 +83,8 @@ class Tenant:
             return field.choices[0][0]
         if isinstance(field, models.DateTimeField):
             return timezone.now()
+        if isinstance(field, models.DateField):
+            return timezone.now().date()
         if isinstance(field, models.GenericIPAddressField):
             return f"192.0.2.{number % 250}"
         if isinstance(field, models.JSONField):
