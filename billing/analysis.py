@@ -139,6 +139,12 @@ def analyse(asked: Asked, step: Step, by: Dimension = "", rank: Measure = "reque
     return _analysis(rows, buckets_of(asked.start, asked.end, step))
 
 
+def total_of(asked: Asked) -> Sums:
+    """The whole period's, without the cost of cutting it."""
+    found: Any = select_events(asked).order_by().aggregate(**_SUMS)
+    return Sums(**{name: found[name] or 0 for name in MEASURES})
+
+
 def first_token_waits(asked: Asked, step: Step | None = None) -> dict[datetime | None, Wait]:
     """By bucket; without a step the whole period's, under None."""
     events = select_events(asked).filter(time_to_first_token_ms__isnull=False).order_by()

@@ -13,7 +13,7 @@ from django.utils.functional import Promise
 from django.views.decorators.http import require_safe
 
 from billing import analysis, slices
-from billing.analysis import Analysis, Dimension, Step
+from billing.analysis import Analysis, Asked, Dimension, Step
 from portal import usage_charts as charts
 from portal.charts import Chart
 from portal.live import panel_of
@@ -55,9 +55,9 @@ class UsageView:
         return analysis.analyse(self.asked, self.step, self.by, self.metric.measure)
 
     @cached_property
-    def before(self) -> Analysis:
+    def asked_before(self) -> Asked:
         before = self.period.before()
-        return analysis.analyse(self.asked.moved(before.start, before.end), self.step)
+        return self.asked.moved(before.start, before.end)
 
     @cached_property
     def names(self) -> dict[str, slices.Named]:
@@ -69,12 +69,13 @@ class UsageView:
             waits = analysis.first_token_waits(self.asked, self.step)
             return charts.draw_waits(self.now.buckets, waits, self.step)
         if not self.by:
-            return charts.draw_comparison(self.now, self.before, self.metric, self.step)
+            before = analysis.analyse(self.asked_before, self.step)
+            return charts.draw_comparison(self.now, before, self.metric, self.step)
         return charts.draw_slices(self.now, self.metric, self.by, self.step, self.names)
 
     def tiles(self) -> list[charts.Tile]:
         wait = analysis.first_token_waits(self.asked)[None]
-        return charts.tiles_of(self.now, self.before.total, wait, self.period)
+        return charts.tiles_of(self.now, analysis.total_of(self.asked_before), wait, self.period)
 
     def lines(self) -> list[charts.SliceLine]:
         if not self.by:

@@ -17,6 +17,7 @@ from billing.analysis import (
     buckets_of,
     first_token_waits,
     select_events,
+    total_of,
 )
 from billing.models import UsageEvent
 from billing.slices import name_slices
@@ -64,6 +65,8 @@ def test_every_request_is_in_exactly_one_bucket_and_slice(tenant: Tenant, strang
     assert [sums.errors for sums in found.row("large")] == [0, 2, 1]
     assert found.buckets == buckets_of(START, END, "day")
     assert analyse(asked(tenant), "day").by_time() == found.by_time()
+    assert total_of(asked(tenant)) == found.total
+    assert total_of(asked(tenant, model="absent")) == Sums()
 
 
 def test_hours_are_those_of_utc_and_a_period_begins_within_one() -> None:
