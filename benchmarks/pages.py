@@ -16,7 +16,17 @@ from typing import Any
 
 from benchmarks.report import make_table
 
-OWNER = ("", "keys/", "keys/new/", "usage/", "projects/", "members/", "audit/", "settings/")
+OWNER = (
+    "",
+    "playground/",
+    "keys/",
+    "keys/new/",
+    "usage/",
+    "projects/",
+    "members/",
+    "audit/",
+    "settings/",
+)
 STAFF = ("/admin/", "/admin/tenants/organization/", "/admin/design/")
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
 SETTLE_MS = 400  # shifts come after the paint: fonts, scripts

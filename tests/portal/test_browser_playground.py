@@ -386,6 +386,26 @@ def test_a_model_that_joins_later_is_told_what_was_said(scripted: Any) -> None:
     ], "from then on each has its own"  # fmt: skip
 
 
+def test_a_server_that_says_goodbye_ends_what_runs_and_gets_nothing_new(scripted: Any) -> None:
+    sockets: list[Any] = []
+
+    def answer(socket: Any, frame: dict[str, Any]) -> None:
+        if socket not in sockets:
+            sockets.append(socket)
+        if len(sockets) == 1:
+            socket.send(json.dumps({"type": "goodbye", "running": {}}))
+            tell(socket, frame, chunk("The last one here.", "stop"), USAGE)
+        else:
+            tell(socket, frame, chunk("The first one there.", "stop"), USAGE)
+
+    page = scripted(answer)
+    ask(page, "One")
+    page.get_by_text("The last one here.").wait_for()
+    ask(page, "Two")
+    page.get_by_text("The first one there.").wait_for()
+    assert len(sockets) == 2
+
+
 def test_what_goes_wrong_is_said_calmly_and_can_be_tried_again(scripted: Any) -> None:
     turn = iter(range(9))
     cancelled: list[str] = []

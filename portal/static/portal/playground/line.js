@@ -56,7 +56,7 @@
     // called once, whatever happens. Returns what cancels the request.
     run(body, listener) {
       const id = `r${(this.#number += 1)}`;
-      const running = { listener, problem: null, heardAt: Date.now(), isCancelled: false };
+      const running = { listener, problem: null, heardAt: Date.now(), isCancelled: false, socket: null };
       this.#running.set(id, running);
       this.#send(id, running, body);
       return () => this.#cancel(id, running);
@@ -67,6 +67,7 @@
         const socket = await this.#open();
         if (running.isCancelled) return;
         running.heardAt = Date.now();
+        running.socket = socket;
         socket.send(JSON.stringify({ type: "request", id, endpoint: config.endpoint, body }));
       } catch (problem) {
         this.#end(id, { problem: problem instanceof Problem ? problem : new Problem("unreachable") });
@@ -76,23 +77,23 @@
     #cancel(id, running) {
       if (!this.#running.has(id)) return;
       running.isCancelled = true;
-      this.#tell({ type: "cancel", id });
+      this.#stop(id, running);
       this.#end(id, {});
     }
 
-    #tell(frame) {
-      if (this.#socket?.readyState === WebSocket.OPEN) this.#socket.send(JSON.stringify(frame));
+    #stop(id, { socket }) {
+      if (socket?.readyState === WebSocket.OPEN) socket.send(JSON.stringify({ type: "cancel", id }));
     }
 
     #open() {
       const isOld = Date.now() - this.#openedAt > LONGEST_MS;
-      if (this.#socket?.readyState === WebSocket.OPEN && !(isOld && this.#running.size < 2)) return Promise.resolve(this.#socket);
+      if (this.#socket?.readyState === WebSocket.OPEN && !isOld) return Promise.resolve(this.#socket);
       this.#opening ??= this.#connect().finally(() => { this.#opening = null; });
       return this.#opening;
     }
 
     async #connect() {
-      this.#leave();
+      this.#retire();
       const { subprotocols } = await ticket();
       const socket = new WebSocket(new URL("/v1/stream", location.href.replace(/^http/, "ws")), subprotocols);
       this.#refusal = null;
@@ -108,17 +109,19 @@
       return socket;
     }
 
-    // A socket that is to be replaced ends without a word to those that run on the next one.
-    #leave() {
+    // Nothing new goes over this socket; what runs on it may end.
+    #retire() {
       const socket = this.#socket;
       this.#socket = null;
-      if (!socket) return;
-      socket.onclose = null;
-      socket.close();
+      const isInUse = [...this.#running.values()].some((running) => running.socket === socket);
+      if (!isInUse) socket?.close();
     }
 
     #hear(frame) {
-      if (frame.type === "goodbye") return; // what runs may end; then the server closes
+      if (frame.type === "goodbye") {
+        this.#retire(); // the server restarts; it closes when what runs has ended
+        return;
+      }
       const running = this.#running.get(frame.id);
       if (!running) {
         if (frame.type === "error") this.#refusal = new Problem(frame.error.code, frame.error.message);
@@ -139,14 +142,16 @@
       if (this.#socket === socket) this.#socket = null;
       const codes = { [RESTARTS]: "server_stopped", [UNAUTHORIZED]: "invalid_api_key" };
       const lost = this.#refusal ?? new Problem(codes[code] ?? "connection_lost");
-      for (const [id, running] of [...this.#running]) this.#end(id, { problem: running.problem ?? lost });
+      for (const [id, running] of [...this.#running]) {
+        if (running.socket === socket) this.#end(id, { problem: running.problem ?? lost });
+      }
     }
 
     #endSilent() {
       const horizon = Date.now() - SILENCE_MS;
       for (const [id, running] of [...this.#running]) {
         if (running.heardAt > horizon) continue;
-        this.#tell({ type: "cancel", id });
+        this.#stop(id, running);
         this.#end(id, { problem: new Problem("no_answer") });
       }
     }
