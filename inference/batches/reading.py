@@ -54,12 +54,15 @@ def first_faults(chunks: Iterable[bytes]) -> list[Fault]:
 
 
 def _beginning(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """Whole lines: the one that the bound cuts is left out, unless it is the first."""
+    """Whole lines: the one that the bound cuts is left out, but the first is read to its end."""
     kept = bytearray()
     for chunk in chunks:
         kept += chunk
-        if len(kept) > MOST_CHECKED_BYTES:
-            yield bytes(kept[: kept.rfind(b"\n", 0, MOST_CHECKED_BYTES) + 1])
+        if len(kept) <= MOST_CHECKED_BYTES:
+            continue
+        end = kept.rfind(b"\n", 0, MOST_CHECKED_BYTES) + 1 or kept.find(b"\n") + 1
+        if end or len(kept) > settings.MAX_BODY_BYTES + MOST_FRAME_BYTES:
+            yield bytes(kept[: end or None])
             return
     yield bytes(kept)
 

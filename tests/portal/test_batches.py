@@ -17,6 +17,7 @@ from inference.batches import actions
 from inference.batches.commit import LineResult, commit_results
 from inference.batches.lines import claim_lines
 from inference.batches.models import Batch
+from inference.batches.reading import first_faults
 from inference.files.models import File
 from inference.models import Model
 from inference.objects import object_store
@@ -131,6 +132,18 @@ def test_a_file_of_something_else_is_told_by_line(cast: Cast, content: str, told
     assert answer.status_code == 400
     assert told in answer.content.decode()
     assert not File.objects.exists()
+
+
+def test_only_the_beginning_is_read_but_a_long_first_line_whole() -> None:
+    long = line(1, padding="x" * (2 << 20)).encode()
+    rest = b"\nno json" * 200_000
+    parts = [(long + rest)[at : at + 65_536] for at in range(0, len(long + rest), 65_536)]
+    assert first_faults(parts) == []
+    endless = (b"x" * 65_536 for _ in range(10_000))
+    assert [fault.code for fault in first_faults(endless)] == ["line_too_long"]
+    assert next(endless), "what is far too long is not read to its end"
+    many = "\n".join(["no json"] * 50).encode()
+    assert [fault.line for fault in first_faults([many])] == list(range(1, 21))
 
 
 def test_a_file_is_held_to_its_size_and_to_the_quota(cast: Cast, settings: Any) -> None:
