@@ -68,7 +68,7 @@ test: $(STAMP)
 texts: $(STAMP)
 	$(RUN) manage.py makemessages --all --no-location --no-obsolete --no-wrap \
 		--ignore '$(VENV)*' --ignore '.sluice*' --ignore 'tests/*' --ignore 'benchmarks/*' \
-		--ignore 'deploy/*' --ignore 'docs/*'
+		--ignore 'deploy/*'
 	$(RUN) -m portal.translations
 
 # Pictures of every page as each role; docs/gallery.md says where they are.
