@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
+from inference import wire
 from tests.harness.platform import CHAT_MODEL, Platform, wait_for
 
 STREAMS = 12
@@ -110,6 +111,49 @@ async def test_a_rolling_restart_of_workers_fails_no_request(platform: Platform)
 
     assert len(load.answers) > 3 * STREAMS
     assert len(undisturbed) > TOKENS
+    assert set(load.answers) == {undisturbed}
+
+
+def beat(platform: Platform, worker: str) -> wire.Heartbeat | None:
+    """Its newest one; None while it says nothing, as between two lives."""
+    newest = platform.redis().xrevrange(wire.HEARTBEATS, count=20)
+    beats = (wire.decode_heartbeat(fields[b"h"]) for _, fields in newest)
+    return next((each for each in beats if each.replica == worker), None)
+
+
+def order(platform: Platform, worker: str, verb: str) -> str:
+    """As the staff admin sends it; returns the life that was asked."""
+    life = wait_for(lambda: beat(platform, worker), 10).incarnation  # type: ignore[union-attr]
+    asked = wire.encode(wire.Order(verb, life))
+    platform.redis().xadd(wire.control_of(worker), {b"o": asked})
+    return life
+
+
+def drain_and_restart(platform: Platform, worker: str) -> None:
+    def is_now(state: str) -> bool:
+        now = beat(platform, worker)
+        return now is not None and now.state == state and (state == "ready" or not now.running)
+
+    order(platform, worker, "drain")
+    # It finishes what it has, while the load goes on elsewhere.
+    wait_for(lambda: is_now("draining"), 30)
+    order(platform, worker, "serve")
+    wait_for(lambda: is_now("ready"), 30)
+    life = order(platform, worker, "restart")
+    wait_for(lambda: is_now("ready") and beat(platform, worker).incarnation != life, 90)  # type: ignore[union-attr]
+
+
+@pytest.mark.timeout(300)
+async def test_a_drain_and_a_restart_by_order_fail_no_request(platform: Platform) -> None:
+    load = Load(platform)
+    undisturbed = await load.one()
+    running = asyncio.create_task(load.run())
+    await asyncio.sleep(1)
+    await asyncio.to_thread(drain_and_restart, platform, "chat-1")
+    load.stop()
+    await running
+
+    assert len(load.answers) > 2 * STREAMS
     assert set(load.answers) == {undisturbed}
 
 
