@@ -9,10 +9,14 @@ from django import forms
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
+from django.utils.functional import Promise
+from django.utils.translation import gettext_lazy
 
 from portal.pages import render_page
 from tenants.errors import TenantError
 from tenants.models import Membership
+
+_CANCEL = gettext_lazy("Cancel")
 
 
 @dataclass(frozen=True)
@@ -23,7 +27,7 @@ class Confirmation:
     back: str  # address
     facts: dict[str, Any] = field(default_factory=dict)
     is_dangerous: bool = True
-    keep: str = "Cancel"
+    keep: str | Promise = _CANCEL
     hidden: dict[str, str] = field(default_factory=dict)  # what the form carries besides
 
 

@@ -182,10 +182,13 @@ def revoke_key(request: HttpRequest, membership: Membership, key_id: str) -> Htt
 
 
 def _facts(key: ApiKey) -> dict[str, Any]:
-    facts = {"Key": f"…{key.last_four}"}
+    facts = {gettext("Key"): f"…{key.last_four}"}
     if key.project is not None:
-        facts["Project"] = key.project.name
-    return facts | {"Created": moment(key.created_at), "Last used": ago(key.last_used_at)}
+        facts[gettext("Project")] = key.project.name
+    return facts | {
+        gettext("Created"): moment(key.created_at),
+        gettext("Last used"): ago(key.last_used_at),
+    }
 
 
 def _too_late(request: HttpRequest, key: ApiKey) -> HttpResponse:
