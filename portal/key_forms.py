@@ -305,4 +305,4 @@ class KeyFilter(forms.Form):
         super().__init__(*args, **kwargs)
         self.projects = {project.public_id: project.pk for project in projects}
         names = [(project.public_id, project.name) for project in projects]
-        self.fields["project"].choices = [("", "Every project"), *names]  # type: ignore[attr-defined]
+        self.fields["project"].choices = [("", gettext("Every project")), *names]  # type: ignore[attr-defined]
