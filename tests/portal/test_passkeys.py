@@ -21,6 +21,7 @@ from tests.portal.test_browser import (  # noqa: F401 - fixtures
     NARROW,
     WIDE,
     chromium,
+    complaint_of,
     fits,
     shoot,
 )
@@ -48,8 +49,7 @@ class Visitor:
 
     def _note(self, message: Any) -> None:
         # Chromium writes a status of 4xx to the console; the page that explains has one.
-        if message.type == "error" and "403" not in message.text:
-            self.complaints.append(message.text)
+        self.complaints += [text for text in complaint_of(message) if "403" not in text]
 
     def plug_in(self, *, verifies: bool = True) -> str:
         options = {
