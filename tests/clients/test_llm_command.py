@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.clients.conftest import output_of
-from tests.harness.platform import EMBEDDING_MODEL, Platform
+from tests.harness.platform import EMBEDDING_MODEL, Platform, wait_for
 
 LLM = str(Path(sys.executable).parent / "llm")
 MODELS = """
@@ -91,8 +91,11 @@ def test_embeddings_by_a_name_that_it_knows(live: Platform, told: dict[str, str]
         "shell", "-v", "0", "-c",
         "from inference.models import Model, ModelAlias\n"
         "ModelAlias.objects.get_or_create(name='text-embedding-3-small', defaults="
-        f"{{'model': Model.objects.get(name='{EMBEDDING_MODEL}')}})",
+        f"{{'model': Model.objects.get(name='{EMBEDDING_MODEL}')}})\n"
+        "from inference.actions import notify_registry_changed; notify_registry_changed()",
     )  # fmt: skip
+    with live.http() as client:
+        wait_for(lambda: client.get("/v1/models/text-embedding-3-small").status_code == 200, 40)
     vector = json.loads(output_of([LLM, "embed", "-m", "3-small", "-c", "A cat sat."], told))
     assert len(vector) == 384 and abs(sum(value * value for value in vector) - 1) < 1e-3
 

@@ -33,7 +33,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
             stderr=errors,
         )
         try:
-            returncode = process.wait(timeout=280)
+            returncode = process.wait(timeout=560)
         finally:
             process.kill()
             found: dict[str, Any] = {}
@@ -54,7 +54,7 @@ def _clean() -> Iterator[None]:
     client.close()
 
 
-@pytest.mark.timeout(400)  # the first to want the weights converts them
+@pytest.mark.timeout(600)  # the first to want the weights converts them
 def test_engine_seconds_of_sequences_sum_to_the_busy_wall_time(found: dict[str, Any]) -> None:
     accounts = found["accounting"]
 
