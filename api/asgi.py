@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from functools import partial
 from typing import Protocol
@@ -31,7 +29,6 @@ from api.errors import INTERNAL, ApiError, MethodNotAllowed, UnknownPath, api_er
 from api.files import handler as file_handler
 from api.gateway import Gateway, current_gateway
 from api.http import (
-    EVENT_STREAM,
     ClientDisconnected,
     Receive,
     Request,
@@ -41,6 +38,8 @@ from api.http import (
     authorization_of,
     check_method,
     json_response,
+    send_head,
+    send_whole,
     wire_of,
 )
 from api.kept import answers
@@ -48,13 +47,13 @@ from api.kept.once import once
 from api.messages import handler as message_handler
 from api.models import anthropic as anthropic_models
 from api.models import handler as model_handler
-from api.plan import Plan
 from api.responses import background
 from api.responses import handler as response_handler
 from api.responses import resources as response_resources
 from api.run import Run
 from api.scoring import handler as scoring_handler
 from api.stream import tickets
+from api.streaming import Call, stream
 from api.streams import handler as stream_handler
 from api.tokenize import handler as token_handler
 from api.uploads import handler as upload_handler
@@ -68,19 +67,6 @@ log = logging.getLogger(__name__)
 # An abort reaches the engine within 100 ms of the disconnect; this is half of it.
 WATCH_AFTER_S = 0.05
 HTTP_SERVICE_PATHS = frozenset({"/healthz", "/readyz", "/metrics"})
-
-
-class Call(Protocol):
-    """A validated request of one endpoint."""
-
-    plan: Plan
-    is_stream: bool
-
-    async def whole(self, run: Run) -> bytes: ...
-
-
-class StreamingCall(Call, Protocol):
-    def chunks(self, run: Run) -> AsyncIterator[list[bytes]]: ...
 
 
 class Prepare(Protocol):
@@ -212,7 +198,7 @@ async def _answer(gateway: Gateway, request: Request, path: str, send: Send) -> 
 async def _send_response(request: Request, response: Response, send: Send) -> int:
     if response.stream is not None:
         return await _send_stream(request, response, send)
-    await _send_whole(request, response, send)
+    await send_whole(request, response, send)
     return response.status
 
 
@@ -251,11 +237,11 @@ async def _infer(
         async with Run(gateway, call.plan) as run:
             if call.is_stream:
                 run.wire = wire_of(request.scope)
-                return await _stream(request, call, run, send, dialect)  # type: ignore[arg-type]
+                return await stream(request, call, run, send, dialect)  # type: ignore[arg-type]
             content = await call.whole(run)
             await run.settle()
             headers = dialect.headers(run.headers, request.request_id)
-            await _send_whole(request, json_response(content, headers), send)
+            await send_whole(request, json_response(content, headers), send)
             return 200
     finally:
         if watcher is not None:
@@ -320,46 +306,6 @@ class _Watcher:
             pass
         self._request.is_gone = True
         self._handler.cancel()
-
-
-async def _stream(
-    request: Request, call: StreamingCall, run: Run, send: Send, dialect: Dialect
-) -> int:
-    """Send chunks as they come. The head waits for the first, so that a request that
-    fails before it has any output gets a proper status."""
-    started = False
-    try:
-        async for chunks in call.chunks(run):
-            if not started:
-                started = True
-                headers = dialect.headers(run.headers, request.request_id)
-                await _send_head(request, 200, [*EVENT_STREAM, *headers], send)
-            await send(
-                {
-                    "type": "http.response.body",
-                    "body": b"".join(map(dialect.frame, chunks)),
-                    "more_body": True,
-                }
-            )
-    except (TenantError, InferenceError) as error:
-        if not started:
-            raise
-        await run.settle()
-        await _end(send, dialect.error_frame(api_error(error), request.request_id) + dialect.end)
-        return 200
-    except Exception:
-        if not started:
-            raise
-        log.exception("stream.failed", extra={"request_id": request.request_id})
-        await run.settle()
-        await _end(send, dialect.error_frame(INTERNAL, request.request_id) + dialect.end)
-        return 200
-    await _end(send, dialect.end)
-    return 200
-
-
-async def _end(send: Send, last: bytes) -> None:
-    await send({"type": "http.response.body", "body": last, "more_body": False})
 
 
 # --- The rest ------------------------------------------------------------------------------
@@ -448,30 +394,6 @@ def _error_response(error: ApiError, request: Request, dialect: Dialect) -> Resp
     return dialect.error(error, request.request_id)
 
 
-async def _send_head(
-    request: Request, status: int, headers: list[tuple[bytes, bytes]], send: Send
-) -> None:
-    elapsed_ms = int((time.monotonic() - request.started_at) * 1000)
-    await send(
-        {
-            "type": "http.response.start",
-            "status": status,
-            "headers": [
-                *headers,
-                (b"x-request-id", request.request_id.encode()),
-                (b"openai-processing-ms", b"%d" % elapsed_ms),
-            ],
-        }
-    )
-
-
-async def _send_whole(request: Request, response: Response, send: Send) -> None:
-    headers = [*response.headers, (b"content-length", b"%d" % len(response.body))]
-    await _send_head(request, response.status, headers, send)
-    body = b"" if request.scope["method"] == "HEAD" else response.body
-    await send({"type": "http.response.body", "body": body})
-
-
 async def _send_stream(request: Request, response: Response, send: Send) -> int:
     """A file in pieces; nothing more is read of it once its client is gone."""
     assert response.stream is not None
@@ -479,7 +401,7 @@ async def _send_stream(request: Request, response: Response, send: Send) -> int:
     assert current is not None
     watcher = _Watcher(request, current)
     try:
-        await _send_head(request, response.status, response.headers, send)
+        await send_head(request, response.status, response.headers, send)
         async for piece in response.stream:
             await send({"type": "http.response.body", "body": piece, "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})

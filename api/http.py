@@ -36,6 +36,9 @@ class Wire(Protocol):
         """Write a part of a stream that has begun. False, and nothing is written, if the
         client is slower than the stream or gone: then it must be sent and waited for."""
 
+    def has_written(self) -> bool:
+        """Whether any part was written since this was last asked."""
+
 
 def wire_of(scope: Scope) -> Wire | None:
     """None where another server, or a test, calls the application."""
@@ -201,3 +204,25 @@ def json_response(body: bytes, headers: Headers = []) -> Response:  # noqa: B006
 def check_method(request: Request, method: str) -> None:
     if request.scope["method"] != method:
         raise MethodNotAllowed(f"Use {method} for {request.scope['path']}.")
+
+
+async def send_head(request: Request, status: int, headers: Headers, send: Send) -> None:
+    elapsed_ms = int((time.monotonic() - request.started_at) * 1000)
+    await send(
+        {
+            "type": "http.response.start",
+            "status": status,
+            "headers": [
+                *headers,
+                (b"x-request-id", request.request_id.encode()),
+                (b"openai-processing-ms", b"%d" % elapsed_ms),
+            ],
+        }
+    )
+
+
+async def send_whole(request: Request, response: Response, send: Send) -> None:
+    headers = [*response.headers, (b"content-length", b"%d" % len(response.body))]
+    await send_head(request, response.status, headers, send)
+    body = b"" if request.scope["method"] == "HEAD" else response.body
+    await send({"type": "http.response.body", "body": body})

@@ -9,7 +9,9 @@ import msgspec
 _to_json = msgspec.json.Encoder().encode
 
 DONE = b"data: [DONE]\n\n"
+# A comment, after a silence of this length: proxies end what says nothing for a minute.
 KEEP_ALIVE = b": keep-alive\n\n"
+KEEP_ALIVE_S = 15.0
 
 
 def frame(data: bytes) -> bytes:

@@ -100,9 +100,9 @@ class DirectCycle:
     """
 
     __slots__ = (
-        "_flow", "_gone", "_head", "_is_chunked", "_is_told", "_left", "_protocol", "_transport",
-        "_waiter", "body", "disconnected", "keep_alive", "more_body", "response_complete",
-        "response_started", "scope", "task",
+        "_flow", "_gone", "_has_written", "_head", "_is_chunked", "_is_told", "_left", "_protocol",
+        "_transport", "_waiter", "body", "disconnected", "keep_alive", "more_body",
+        "response_complete", "response_started", "scope", "task",
     )  # fmt: skip
 
     def __init__(self, protocol: DirectProtocol, path: str):
@@ -127,6 +127,7 @@ class DirectCycle:
         self._is_told = False  # whether something came that was not received yet
         self._waiter: asyncio.Future[None] | None = None
         self._gone: Callable[[], object] | None = None
+        self._has_written = False
 
     async def run_asgi(self, app: ASGI3Application) -> None:
         # The scope knows this cycle: as long as each held the other, only the collector
@@ -231,6 +232,7 @@ class DirectCycle:
                 raise RuntimeError("The answer is not as long as its Content-Length.")
         head, self._head = self._head, b""
         if head or body:
+            self._has_written = True
             self._transport.write(head + body)
         if not more_body:
             self.response_complete = True
@@ -252,5 +254,10 @@ class DirectCycle:
             return False
         if self._head or not self._is_chunked:  # it has not begun, or is no stream
             return False
+        self._has_written = True
         self._transport.write(b"%x\r\n%b\r\n" % (len(part), part))
         return True
+
+    def has_written(self) -> bool:
+        has_written, self._has_written = self._has_written, False
+        return has_written

@@ -13,7 +13,7 @@ from api.gateway import Gateway
 from api.http import EVENT_STREAM, JSON, Request, Response, json_response
 from api.kept import claims
 from api.kept.claims import ClaimedBill
-from api.kept.producer import KEEP_ALIVE_S, Begin, Numbered, Producer
+from api.kept.producer import Begin, Numbered, Producer
 from inference import stream_log
 from inference.stream_log import LogUnavailable, Meta
 from tenants.principal import Principal
@@ -146,7 +146,7 @@ async def stored(
             yield events
         elif state == stream_log.OPEN:
             quiet_s += stream_log.POLL_S
-            if quiet_s >= KEEP_ALIVE_S:
+            if quiet_s >= sse.KEEP_ALIVE_S:
                 quiet_s = 0.0
                 yield []
 

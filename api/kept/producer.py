@@ -13,6 +13,7 @@ from typing import Any
 
 from django.conf import settings
 
+from api import sse
 from api.dialect import OPENAI, Dialect
 from api.errors import INTERNAL, ApiError, api_error
 from api.gateway import Gateway
@@ -26,7 +27,6 @@ from tenants.errors import TenantError
 
 log = logging.getLogger(__name__)
 
-KEEP_ALIVE_S = 15.0
 Numbered = list[tuple[int, Event]]
 Begin = Callable[[], Coroutine[Any, Any, Any]]
 
@@ -138,7 +138,7 @@ class Producer:
     # --- Reading --------------------------------------------------------------------------
 
     async def read(self, after: int = 0) -> AsyncIterator[Numbered]:
-        """Events after number ``after`` as they come; an empty list every ``KEEP_ALIVE_S``."""
+        """Events after number ``after`` as they come; an empty list every ``sse.KEEP_ALIVE_S``."""
         while True:
             if found := self.events[after:]:
                 numbered = list(enumerate(found, after + 1))
@@ -146,17 +146,17 @@ class Producer:
                 yield numbered
             elif self.is_done:
                 return
-            elif not await self._has_news(KEEP_ALIVE_S):
+            elif not await self._has_news(sse.KEEP_ALIVE_S):
                 yield []
 
     async def begun(self) -> None:
         """Until there is something to answer with."""
         while not self.events and not self.is_done:
-            await self._has_news(KEEP_ALIVE_S)
+            await self._has_news(sse.KEEP_ALIVE_S)
 
     async def ended(self) -> None:
         while not self.is_done:
-            await self._has_news(KEEP_ALIVE_S)
+            await self._has_news(sse.KEEP_ALIVE_S)
 
     async def _has_news(self, timeout_s: float) -> bool:
         if self._news is None:

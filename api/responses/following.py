@@ -8,12 +8,13 @@ from typing import Any
 
 from django.conf import settings
 
+from api import sse
 from api.dialect import RESPONSES
 from api.errors import ApiError
 from api.gateway import Gateway
 from api.http import EVENT_STREAM, Response
 from api.kept import answers
-from api.kept.producer import KEEP_ALIVE_S, Numbered
+from api.kept.producer import Numbered
 from api.resources import Caller, DatabaseAway
 from api.responses.replay import ending, replayed
 from inference import stream_log
@@ -108,7 +109,7 @@ async def _follow(
             if looked_s >= LOOK_EVERY_S:
                 looked_s = 0.0
                 await _look(gateway, caller, public_id, meta)
-            if quiet_s >= KEEP_ALIVE_S:
+            if quiet_s >= sse.KEEP_ALIVE_S:
                 quiet_s = 0.0
                 yield []
 
